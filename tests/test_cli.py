@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,6 +136,14 @@ USAGE = {
         ["simulate", "--engine", "rai"],
         'run.engine: found "rai", want one of "ray", "inprocess"; did you mean "ray"?',
     ),
+    "a page at no address": (
+        ["simulate", "--watch", "--watch-at", "8080"],
+        "--watch-at: found '8080', want HOST:PORT",
+    ),
+    "a page at all addresses": (
+        ["simulate", "--watch", "--watch-at", "0.0.0.0:0"],
+        "--watch-at: want the one address that browsers call",
+    ),
     "a negative seed": (["simulate", "--seed", "-1"], "run.seed: found -1, want an"),
     "a missing file": (["simulate", "none.toml"], "cannot read none.toml: No such"),
     "a sweep without --sweep": (
@@ -195,6 +204,18 @@ def test_json_prints_one_document_and_nothing_else(capsys, runs, tmp_path):
         "directory": str(tmp_path),
         **SUMMARY,
     }
+
+
+@pytest.mark.parametrize("form", ["--json", "--quiet"])
+def test_a_live_page_is_named_beside_the_result_not_in_it(form, capsys, runs):
+    assert call("simulate", form) == 0
+    plain = capsys.readouterr().out
+    assert call("simulate", "--watch", form) == 0
+    found = capsys.readouterr()
+    assert found.out == plain
+    assert re.fullmatch(
+        r"live page: http://127\.0\.0\.1:\d+/\?token=[\w-]{32}\n", found.err
+    )
 
 
 def test_quiet_prints_only_the_folder(capsys, runs, tmp_path):

@@ -1,7 +1,7 @@
 """The web application of a live page: who may ask, and what a browser may do with it.
 
-Nobody reaches it without the token, not even on this machine: other users and any web
-page that is open in a browser could ask too.  The address that the program prints has
+Without the token nothing is told, on this machine either: other users and any web page
+that is open in a browser could ask too.  The address that the program prints has
 the token once; the answer to it is a cookie, and the token leaves the address.  A
 request whose ``Host`` is another name is refused, so that no foreign name that was
 pointed here (DNS rebinding) can use the cookie.  Only GET, nothing is changed by it.
@@ -43,7 +43,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(slots=True)
 class Seen:
-    """What the pages have been told.
+    """The last answer that a page got.
 
     Attributes:
         at: When a page last asked, by the monotonic clock; 0 = never.
@@ -56,7 +56,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Who may come in.
+    """Lets in who has the token.
 
     Attributes:
         token: What a browser must know.
@@ -93,7 +93,7 @@ class Pages:
 
     Args:
         watched: The run.
-        door: Who may come in.
+        door: Lets them in.
         seen: Is told what the pages know.
     """
 

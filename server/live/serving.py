@@ -76,7 +76,7 @@ class LivePage:
 
     @property
     def address(self) -> str:
-        """Where a browser finds it, with the token."""
+        """Its URL, with the token."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}/?{TOKEN}={self._token}"
 

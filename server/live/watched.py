@@ -33,7 +33,7 @@ _WAITING = Document(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What a page is told.
+    """The state of a run, as a page is told it.
 
     Attributes:
         document: The document.

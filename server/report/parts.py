@@ -36,7 +36,7 @@ class Table:
         head: Names of the columns.
         rows: Its rows, each as long as the head.
         kind: Style: "words" has text in its columns; "" has numbers.
-        sortable: Whether a reader may sort and filter it.
+        sortable: Whether a reader may sort it and find rows by words.
     """
 
     label: str
@@ -65,7 +65,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class More:
-    """What a reader opens: a table, or text as it is.
+    """Something that a reader opens: a table, or text as it is.
 
     Attributes:
         title: What it holds.

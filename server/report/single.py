@@ -82,7 +82,9 @@ def _counted(run: RunData, what: str) -> str:
 def _parts(run: RunData, rows: int) -> Iterator[Part]:
     yield _headline(run)
     yield from _curves(run, rows)
-    yield from filter(None, [controls.controls(run)])
+    others = controls.controls(run)
+    if others:
+        yield others
     yield from _network(run)
     yield from _clients(run)
     found = (
@@ -94,7 +96,7 @@ def _parts(run: RunData, rows: int) -> Iterator[Part]:
         rounds.traffic(run),
         origin(run),
     )
-    yield from filter(None, found)
+    yield from (part for part in found if part is not None)
 
 
 def _headline(run: RunData) -> Part:
@@ -104,10 +106,17 @@ def _headline(run: RunData) -> Part:
     note = f"{note}  {controls.equal_line(run.summary)}".rstrip()
     note = f"{note}  {privacy_line(run.summary)}".rstrip()
     title = "Dense FedAvg against the pruned network"
+    if not run.rounds(DENSE):
+        title = "The dense network against the pruned one"
     table = headline.headline(run)
     return Part(name="main", title=title, note=note, tables=[("", table)])
 
 
+_VOTES = (
+    "The last cut: the stronger the colour, the more a client wants to keep a channel. "
+    "Above: what was kept in the end (importance against cost). Within a group the "
+    "consensus falls to the right."
+)
 _BANDS = "Orange bands: sparsify, blue: fine-tune; dotted: a cut, with % kept."
 
 
@@ -151,7 +160,7 @@ def _network(run: RunData) -> Iterator[Part]:
     yield Part(
         name="kept",
         title="Kept channels",
-        note="Each bar is one group; every cut leaves a shorter, darker bar."
+        note="Each bar is a group; each cut leaves a shorter bar of a stronger colour."
         if wide
         else "No groups are known yet.",
         chart=wide,
@@ -160,9 +169,7 @@ def _network(run: RunData) -> Iterator[Part]:
         yield Part(
             name="ballots",
             title="Votes",
-            note="The last cut: dark is a channel that the client wants to keep. "
-            "Above: what was kept in the end (importance against cost). Within a group "
-            "the consensus falls to the right.",
+            note=_VOTES,
             chart=ballots,
         )
 

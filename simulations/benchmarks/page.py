@@ -9,11 +9,12 @@ pixels wide.
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from fedprune.common.config import load_config
+from fedprune.common.config import Config, load_config
+from fedprune.common.errors import RoundError
 from fedprune.server.live.serving import LivePage
 from fedprune.server.report import write_report
 from fedprune.server.runs.folder import RunFolder
@@ -28,19 +29,32 @@ from fedprune.simulations.benchmarks.kit.page.browser import (
 from fedprune.simulations.benchmarks.kit.page.live import Watching, watch
 from fedprune.simulations.runs.run import run
 
-_SMALL = {"run.engine": "inprocess", "rounds.total": 12}
+# The default run in twelve rounds, and a smaller one to compare it with.
+_SHORT = {
+    "run.engine": "inprocess",
+    "rounds.warmup": 2,
+    "rounds.sparsify": 1,
+    "rounds.finetune": 1,
+    "rounds.cuts": 3,
+    "rounds.final": 4,
+}
+_SMALL = _SHORT | {"rounds.cuts": 1, "rounds.final": 1, "run.controls": []}
 
 
 def measure() -> list[Figure]:
     """Watch a run, then look at every kind of page."""
     base = Path(tempfile.mkdtemp(prefix="fedprune-page-"))
     try:
-        where = {"run.dir": str(base), "run.name": "watched"}
-        watched = watch(load_config(None, {"run.engine": "inprocess", **where}))
-        run(load_config(None, {**_SMALL, "run.dir": str(base), "run.name": "small"}))
+        watched = watch(_config(_SHORT, base, "watched"))
+        run(_config(_SMALL, base, "small"))
         return [*_browser_rows(base), *_live_rows(watched)]
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+def _config(settings: Mapping[str, object], base: Path, name: str) -> Config:
+    where = {"run.dir": str(base), "run.name": name}
+    return load_config(None, {**settings, **where})
 
 
 def _browser_rows(base: Path) -> list[Figure]:
@@ -65,7 +79,7 @@ def _browser_rows(base: Path) -> list[Figure]:
             value=report.stat().st_size / 1e6,
             unit="MB",
             goal="<= 2",
-            detail="the default run of digits",
+            detail="a run of digits with 10 clients, 12 rounds and its control",
         ),
     ]
 
@@ -100,6 +114,9 @@ def _open(folder: Path, base: Path) -> Path:
 
 def _live_rows(watched: Watching) -> list[Figure]:
     delays = sorted(watched.delays)
+    if not delays:
+        msg = "the browser has seen no round of the watched run"
+        raise RoundError(msg)
     middle = delays[len(delays) // 2]
     share = watched.watching_s / watched.running_s
     return [

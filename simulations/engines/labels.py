@@ -1,4 +1,4 @@
-"""Whose data have which classes: counted by a simulation, which has all of them."""
+"""Labels of the clients' data, counted by a simulation, which has all of them."""
 
 import numpy as np
 

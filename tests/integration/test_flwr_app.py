@@ -62,6 +62,9 @@ def test_flwr_run_does_what_the_engine_in_this_process_does(tmp_path):
     assert {key: summary[key] for key in EQUAL} == {key: here[key] for key in EQUAL}
     assert len(events(run, NetworkCut)) == 1
     assert summary["refused"] == 0
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "on the data of its devices" in report
+    assert "No groups are known yet" not in report
     card = (run / "model" / "MODEL_CARD.md").read_text()
     assert "## Limits" in card
     assert "client-0" not in card

@@ -1,4 +1,4 @@
-"""What a plot is made of: the JSON that ``static/page.js`` draws.
+"""A plot as the JSON that ``static/page.js`` draws.
 
 ::
 

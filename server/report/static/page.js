@@ -399,8 +399,8 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   }
 
-  // ---- Tables that can be sorted and filtered ------------------------------------
-  const order = new Map(); // label of a table -> column, direction, words of the filter
+  // ---- Tables that can be sorted and searched ------------------------------------
+  const order = new Map(); // label of a table -> column, direction, words that rows have
   function sortable(table) {
     const label = table.getAttribute("aria-label");
     const state = order.get(label) || { column: -1, rising: true, words: "" };
@@ -446,10 +446,10 @@
       };
       head.replaceChildren(button);
     });
-    const filter = make("input", { type: "search", placeholder: "filter rows", value: state.words });
-    filter.setAttribute("aria-label", `Filter rows of ${label}`);
-    filter.oninput = () => { state.words = filter.value; apply(); };
-    table.parentElement.before(make("div", { className: "tools" }, filter));
+    const find = make("input", { type: "search", placeholder: "find rows", value: state.words });
+    find.setAttribute("aria-label", `Find rows of ${label}`);
+    find.oninput = () => { state.words = find.value; apply(); };
+    table.parentElement.before(make("div", { className: "tools" }, find));
     apply();
   }
 

@@ -152,7 +152,7 @@ def headline(run: RunData) -> Table:
     known = validation(run)
     if final is None and known is not None:
         said = score(known, run.metric)
-        rows = [_cells(f"Validation {name}", *(score(None, ""),) * 3, said, "")]
+        rows = [_cells(f"Validation {name}", "", "", "", said, "")]
     for row in _ROWS:
         new, old = _pair(run, row.final, row.dense)
         if new is None and old is None:
@@ -162,7 +162,8 @@ def headline(run: RunData) -> Table:
             after = row.middle(standing[-1]) if standing else None
             middle = [row.form(old if standing else None), row.form(after)]
         told = times(new, old, row.words)
-        rows.append(_cells(row.name, row.form(old), *middle, row.form(new), told))
+        dense = "" if old is None else row.form(old)
+        rows.append(_cells(row.name, dense, *middle, row.form(new), told))
     head = (
         "",
         "FedAvg, dense" if control is not None else "dense",

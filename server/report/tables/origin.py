@@ -1,4 +1,4 @@
-"""How a run can be run again: its command, versions, configuration, manifest."""
+"""The origin of a run, to run it again: command, versions, configuration, manifest."""
 
 import json
 from collections.abc import Mapping

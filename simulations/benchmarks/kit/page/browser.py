@@ -40,17 +40,18 @@ _LOST = """() => {
   const own = root.scrollWidth - root.clientWidth;
   const boxes = innerWidth < 640 ? [...document.querySelectorAll(".scroll")] : [];
   const inside = boxes.map((one) => one.scrollWidth - one.clientWidth);
-  const edges = [...document.querySelectorAll("main *, header *")]
-    .filter((one) => one.checkVisibility())
-    .filter((one) => !one.closest("pre, .scroll, svg, .hidden"))
-    .map((one) => one.getBoundingClientRect().right - innerWidth);
-  return Math.max(own, 0, ...inside, ...edges.map(Math.floor));
+  const edges = [0];
+  for (const one of document.querySelectorAll("main *, header *")) {
+    if (!one.checkVisibility() || one.closest("pre, .scroll, svg, .hidden")) continue;
+    edges.push(Math.floor(one.getBoundingClientRect().right - innerWidth));
+  }
+  return Math.max(own, ...inside, ...edges);
 }"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What a browser saw of a page.
+    """The findings of a browser on a page.
 
     Attributes:
         lost: Pixels that lie off the right edge, 0 = none.
@@ -154,4 +155,4 @@ def _listen(page: "Page") -> tuple[list[str], list[str]]:
 
 def _found() -> str:
     named = os.environ.get(_VARIABLE, "")
-    return named or next(filter(None, map(shutil.which, _NAMES)), "")
+    return named or next((path for path in map(shutil.which, _NAMES) if path), "")
