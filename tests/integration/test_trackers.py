@@ -1,18 +1,25 @@
 """Runs that TensorBoard, MLflow and Weights & Biases follow, read back offline."""
 
+import signal
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from helpers.small_runs import only_run, read_summary, run_small, small_settings
+from helpers.some_events import ROUND, STARTED, at
 
 from fedprune import simulate
+from fedprune.common.config import load_config
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import WarningGiven, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
+from fedprune.server.runs.tracking import tracked
+from fedprune.server.runs.tracking.progress import read_done
 from fedprune.simulations.benchmarks.kit.trackers.stored import STORED, written
 from fedprune.simulations.benchmarks.kit.trackers.wandb_file import read_wandb
+from fedprune.simulations.engines.faults import die, forked
 
 for package in ("tensorboard", "mlflow", "sqlalchemy", "alembic", "wandb"):
     pytest.importorskip(package)
@@ -177,3 +184,23 @@ def test_nothing_for_wandb_names_a_client_this_machine_or_its_user(folder):
     assert host == "fedprune"
     for private in (Path.home(), Path.cwd(), Path(sys.executable).parent):
         assert str(private).encode() not in data
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_round_that_counts_as_taken_survives_a_kill(name, place):
+    folder = RunFolder.create(place / "killed")
+    config = load_config(None, [f'run.track=["{name}"]'])
+
+    def run():
+        with tracked(folder, config) as tracking:
+            tracking.on_event(STARTED)
+            for number in (1, 2, 3):
+                tracking.on_event(at(ROUND, number))
+            while read_done(folder.tracking / f"{name}.json").rounds != {"main": 3}:
+                time.sleep(0.01)
+            die()
+
+    assert forked(run) == -signal.SIGKILL
+    found = dict(STORED[name](folder))
+    losses = {key.round: value for key, value in found.items() if key.name == "loss"}
+    assert losses == {1: 1.25, 2: 1.25, 3: 1.25}

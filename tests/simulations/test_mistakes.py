@@ -6,6 +6,7 @@ from fedprune.simulations.benchmarks.kit.mistakes.files import write_files
 from fedprune.simulations.benchmarks.kit.mistakes.mistake import Mistake
 from fedprune.simulations.benchmarks.kit.mistakes.play import Answer, fault, play
 from fedprune.simulations.benchmarks.kit.mistakes.rows import MISTAKES
+from fedprune.simulations.cli import run_command_line
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ def place(tmp_path_factory):
 def test_a_mistake_is_answered_by_one_clear_line(mistake, place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.delenv("FEDPRUNE_DATA", raising=False)
-    assert fault(mistake, play(mistake)) == ""
+    assert fault(mistake, play(mistake, run_command_line)) == ""
 
 
 def test_rows_have_names_of_their_own():

@@ -1,4 +1,4 @@
-"""The rounds that a tracker already has of a run: a file beside its own, read by a resume."""
+"""The rounds that a tracker has of a run: a file that a resumed run reads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

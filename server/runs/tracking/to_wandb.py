@@ -8,6 +8,7 @@ or name of this machine and its user.
 
 import netrc
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from fedprune.server.runs.tracking.figures import plain_name
 PROJECT = "fedprune"
 
 _UNNAMED = "fedprune"  # in place of the machine, its user and its program
+_FLUSH_S = 0.05
+_WRITTEN_S = 2.0  # at most, in the thread of the tracker
 _WITHOUT_KEY = ("offline", "disabled", "dryrun")
 _KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 
@@ -87,10 +90,24 @@ class Wandb(Tracker):
             self._run.define_metric(f"{prefix}round")
             self._run.define_metric(f"{prefix}*", step_metric=f"{prefix}round")
         self._steps += 1
-        if self._steps <= self._run.step:
+        if self._steps < self._run.step:  # it is that of the next record
             return  # its figures arrived, and the note of it did not
         named = {f"{prefix}{name}": value for name, value in values.items()}
-        self._run.log({f"{prefix}round": round_, **named}, step=self._steps)
+        before = self._size()
+        row = {f"{prefix}round": round_, **named}
+        self._run.log(row, step=self._steps, commit=True)
+        self._wait_written(before)
+
+    def _size(self) -> int:
+        """Return the length of the run's file on this machine."""
+        path = Path(self._run.settings.sync_file)
+        return path.stat().st_size if path.is_file() else 0
+
+    def _wait_written(self, before: int) -> None:
+        """Wait until the file has grown: a process of its own writes it, later."""
+        end = time.monotonic() + _WRITTEN_S
+        while self._size() <= before and time.monotonic() < end:
+            time.sleep(_FLUSH_S / 2)
 
     @override
     def log_result(self, values: Mapping[str, float]) -> None:
@@ -132,4 +149,6 @@ def _quiet() -> dict[str, Any]:
         "x_disable_stats": True,
         "x_disable_machine_info": True,
         "x_save_requirements": False,
+        # The default of 15 s would lose rounds of a run that is killed.
+        "x_transaction_log_flush_interval": _FLUSH_S,
     }

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedprune.common.errors import IntegrityError
 from fedprune.server.runs.events import read_events
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.profiling.record import RunProfile
@@ -38,7 +39,9 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         """Return table and plots of the figures, which a notebook shows."""
-        log = RunFolder(self.directory).events
-        events = read_events(log) if log.is_file() else []
+        try:
+            events = read_events(RunFolder(self.directory).events)
+        except IntegrityError:
+            events = []  # of another version; the table stands without them
         plots = sketches(events, str(self.summary.get("metric", "accuracy")))
         return outcome_html(self.summary, str(self.directory), plots)

@@ -116,9 +116,7 @@ def _plot(
         parts.append(_path(points, _COLOURS[line.run]))
         place = _free(points[-1][1], used)
         label = f"{shown(given.values[-1])} {run_label(line.run)}"
-        parts.append(
-            _text(_across(last, last) + 4, place, label, fill=_COLOURS[line.run])
-        )
+        parts.append(_text(_across(last, last) + 4, place, label))
     name = escape(f"{title} by round", quote=True)
     return (
         f'<svg role="img" aria-label="{name}" width="{_WIDTH}" height="{_HEIGHT}" '
@@ -162,10 +160,8 @@ def _path(points: Sequence[tuple[float, float]], colour: str) -> str:
     )
 
 
-def _text(
-    x: float, y: float, text: str, *, fill: str = "currentColor", weight: str = "normal"
-) -> str:
+def _text(x: float, y: float, text: str, *, weight: str = "normal") -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" font-size="10" '
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="currentColor" font-size="10" '
         f'font-family="sans-serif" font-weight="{weight}">{escape(text)}</text>'
     )

@@ -116,6 +116,11 @@ def test_without_pandas_a_frame_is_one_line(result, monkeypatch):
         result.frame()
 
 
+def test_a_result_whose_events_cannot_be_read_has_its_table(result):
+    (result.directory / "events.jsonl").write_text("{}\n")
+    assert "<td>0.7500</td>" in result._repr_html_()
+
+
 def test_a_result_whose_folder_is_gone_has_its_table(tmp_path):
     shown = RunResult(directory=tmp_path, summary={"accuracy_final": 0.5})
     assert "<td>0.5000</td>" in shown._repr_html_()

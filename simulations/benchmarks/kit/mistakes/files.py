@@ -94,7 +94,7 @@ def write_files() -> None:
 _TEXTS: Mapping[str, str] = {
     "models.py": MODELS,
     "broken.py": "def f(:\n",
-    "unknown.toml": "[task]\nclients = 4\nmodle = 'x'\n",
+    "unknown.toml": "[task]\nclients = 4\nmdel = 'x'\n",
     "wrong-type.toml": "[task]\nclients = 'four'\n",
     "unquoted.toml": "[task]\nmodel = lenet5\n",
     "notepad.toml": "\ufeff[run]\nseed = -1\n",

@@ -11,16 +11,16 @@ from fedprune.simulations.benchmarks.kit.mistakes.mistake import (
 CONFIGURATION = (
     mistake(
         "0 unknown key",
-        settings("task.modle=x"),
+        settings("task.mdel=x"),
         USAGE,
-        "task.modle: unknown key",
+        "task.mdel: unknown key",
         'did you mean "task.model"?',
     ),
     mistake(
         "1 unknown key in a file",
         ("simulate", "unknown.toml"),
         USAGE,
-        "unknown.toml:3: task.modle",
+        "unknown.toml:3: task.mdel",
         "did you mean",
     ),
     mistake(

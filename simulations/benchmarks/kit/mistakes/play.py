@@ -1,11 +1,11 @@
-"""Playing a mistake on the command line of this process."""
+"""Playing a mistake on a command line in this process."""
 
 import contextlib
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fedprune.simulations.benchmarks.kit.mistakes.mistake import Mistake
-from fedprune.simulations.cli import run_command_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +23,16 @@ class Answer:
     lines: tuple[str, ...]
 
 
-def play(mistake: Mistake) -> Answer:
-    """Type a mistake in the working folder, and return the answer."""
+def play(mistake: Mistake, command: Callable[[Sequence[str]], int]) -> Answer:
+    """Type a mistake in the working folder, and return the answer.
+
+    Args:
+        mistake: The mistake.
+        command: The command line, ``run_command_line``.
+    """
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run_command_line(mistake.words)
+        code = command(mistake.words)
     said = err.getvalue().splitlines()
     return Answer(
         code=code,
