@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedprune.common.artifacts import read_plan_file
 from fedprune.common.config import load_config
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.common.pruning.cost import shares
 from fedprune.common.pruning.latency import load_table
 from fedprune.common.structure.structure import Structure
@@ -29,6 +29,7 @@ from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.tuning.record import Figures
 
 _POINTS = 100.0
+_SAME = ("data_fingerprint", "graph", "task_code", "weights_sha256")
 _DIGITS = 9  # of a share
 
 
@@ -41,9 +42,11 @@ def measured(run: Path, reference: Path) -> Figures:
 
     Raises:
         FedPruneError: If no client validated both.
-        IntegrityError: If a file of theirs is damaged.
+        IntegrityError: If they had other data, another network or other code, or a
+            file of theirs is damaged.
     """
     ours, theirs = RunFolder.open(run), RunFolder.open(reference)
+    _check_same(ours, theirs)
     events = read_events(ours.events)
     found = compare(
         run.name,
@@ -70,6 +73,18 @@ def measured(run: Path, reference: Path) -> Figures:
         latency=reached.get("latency"),
         bytes=sent,
     )
+
+
+def _check_same(ours: RunFolder, theirs: RunFolder) -> None:
+    """Refuse to compare runs of other data, networks or code."""
+    mine, other = ours.read_manifest(), theirs.read_manifest()
+    changed = [key for key in _SAME if mine.get(key) != other.get(key)]
+    if changed:
+        msg = (
+            f"{', '.join(changed)} changed since the dense reference ran: they do not "
+        )
+        msg += "compare; put back what it was, or start a new search"
+        raise IntegrityError(msg)
 
 
 def _reached(run: RunFolder) -> dict[str, float]:

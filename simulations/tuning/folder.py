@@ -16,8 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from fedprune.common.config import Config, config_to_toml, load_config
-from fedprune.common.errors import ConfigError
+from fedprune.common.config import (
+    Config,
+    config_digest,
+    config_to_toml,
+    load_config,
+)
+from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.trust import check_code, named_code, record_code
 from fedprune.simulations.tuning.record import (
@@ -78,8 +83,13 @@ def new_folder(
     if used:
         msg = f"{folder} is not empty; want a new folder, or --resume {folder}"
         raise ConfigError(msg)
-    record = Record(search=name, target=str(target), trials_wanted=trials)
     config = _with_table(config, target, folder)
+    record = Record(
+        search=name,
+        target=str(target),
+        config_digest=config_digest(config),
+        trials_wanted=trials,
+    )
     write_bytes_atomic(folder / BASE, config_to_toml(config).encode())
     record_code(name, named_code(config))
     write_record(folder, record)
@@ -96,10 +106,14 @@ def open_folder(folder: Path, trials: int | None, *, trust_code: bool) -> Record
 
     Raises:
         ConfigError: If it is no search, or names untrusted code.
-        IntegrityError: If its record is damaged.
+        IntegrityError: If its record is damaged, or its configuration was changed.
     """
     record = read_record(folder)
     config = load_config(folder / BASE)
+    if config_digest(config) != record.config_digest:
+        msg = f"{folder / BASE} was changed since the search started, and its trials "
+        msg += "would not compare; put it back, or start a new search"
+        raise IntegrityError(msg)
     check_code(folder, record.search, named_code(config), trust_code=trust_code)
     if trials is None:
         return record

@@ -109,6 +109,7 @@ class Record(_Part):
         format: Version of this file.
         search: Name of the search, that of its folder when it was made.
         target: As ``--target``.
+        config_digest: Digest of the configuration that trials change.
         trials_wanted: Number of its trials.
         reference: The dense run.
         trials: The trials so far, in order.
@@ -122,6 +123,7 @@ class Record(_Part):
     format: Literal["fedprune-tune/1"] = FORMAT
     search: FolderName
     target: str
+    config_digest: str = ""
     trials_wanted: Annotated[int, Field(ge=1, le=MOST)]
     reference: Reference = Reference()
     trials: tuple[Trial, ...] = ()

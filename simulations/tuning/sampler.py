@@ -30,7 +30,7 @@ _SEEDS = 1 << 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the sampler knows of an earlier trial.
+    """An earlier trial, as the sampler knows it.
 
     Attributes:
         point: Its point.

@@ -6,7 +6,7 @@ engine, so trials run one at a time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedprune.common.config import Config, load_config
@@ -59,6 +59,7 @@ class Search:
         say: Receives a line for each step.
         ray_address: An existing Ray cluster, or "" for a local one.
         trust_code: Whether run folders may name code that no command here started.
+        space: The space that is searched.
     """
 
     folder: Path
@@ -66,12 +67,11 @@ class Search:
     say: Callable[[str], None]
     ray_address: str = ""
     trust_code: bool = False
+    space: Space = field(init=False)
 
-    @property
-    def space(self) -> Space:
-        """The space that is searched."""
+    def __post_init__(self) -> None:
         base = load_config(self.folder / BASE)
-        return Space(base=base, target=parse_target(self.record.target))
+        self.space = Space(base=base, target=parse_target(self.record.target))
 
     def run(self) -> Record:
         """Run the trials that are left, and return the record.
@@ -183,7 +183,7 @@ class Search:
     def _play(self, config: Config, name: str, progress: Progress) -> str:
         """Run a configuration, or resume its run folder; return the folder's name."""
         folder = self.folder / name
-        if name and has_started(RunFolder.open(folder).events):
+        if name and folder.is_dir() and has_started(RunFolder.open(folder).events):
             result = runs.resume(
                 folder,
                 ray_address=self.ray_address,

@@ -33,7 +33,7 @@ _MOST_POINTS = 100.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a network must not exceed.
+    """Upper bounds on the figures of a network.
 
     Attributes:
         bounds: Name of a figure -> its largest value, in the order of ``NAMES``, at

@@ -1,6 +1,7 @@
 """Searches in this process: runs, resumption, failures, no figure of test data."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from sklearn.datasets import load_digits
 
 import fedprune.simulations.runs.evaluate
 from fedprune.common.config import config_digest, load_config
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.server.runs.events import NetworkRestarted, RoundFinished
 from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.export import latency_table
 from fedprune.simulations.runs import run as runs
 from fedprune.simulations.tuning import stopping
+from fedprune.simulations.tuning.figures import measured
 from fedprune.simulations.tuning.record import read_record
 
 pytestmark = pytest.mark.slow
@@ -322,6 +324,28 @@ def test_a_damaged_record_and_code_of_others_are_refused(searched, tmp_path, cap
     (tmp_path / "base.toml").write_bytes((searched / "one" / "base.toml").read_bytes())
     assert tune("--resume", tmp_path) == 2
     assert "pass --trust-code" in capsys.readouterr().err
+
+
+def test_a_changed_configuration_or_other_data_are_no_part_of_a_search(
+    searched, tmp_path, capsys
+):
+    names = ("trials.json", "base.toml")
+    for name in names:
+        (tmp_path / name).write_bytes((searched / "one" / name).read_bytes())
+    base = (tmp_path / "base.toml").read_text()
+    (tmp_path / "base.toml").write_text(base.replace("epochs = 1", "epochs = 2"))
+    assert tune("--resume", tmp_path, "--trust-code") == 6
+    assert "base.toml was changed since the search started" in capsys.readouterr().err
+    record = read_record(searched / "one")
+    trial = searched / "one" / record.trials[0].run
+    reference = tmp_path / "dense"
+    shutil.copytree(searched / "one" / record.reference.run, reference)
+    assert measured(trial, reference) == record.trials[0].figures
+    manifest = json.loads((reference / "manifest.json").read_text())
+    changed = manifest | {"data_fingerprint": "0" * 32}
+    (reference / "manifest.json").write_text(json.dumps(changed))
+    with pytest.raises(IntegrityError, match="data_fingerprint changed"):
+        measured(trial, reference)
 
 
 def test_a_latency_in_the_target_is_measured_once_and_cut_to(

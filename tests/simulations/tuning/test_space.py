@@ -92,7 +92,7 @@ def test_sizes_of_the_target_are_the_budget_and_accuracy_lets_it_shrink():
     of_file = space("accuracy_drop<=1")
     assert of_file.settings({WIDTHS: 2.5})["prune.budget"] == {"params": 1.0}
     assert of_file.settings({WIDTHS: 0.5})["prune.budget"] == {"params": 0.25}
-    # Without a bound on accuracy nobody asked for less than the target.
+    # Without a bound on accuracy less than the target is not asked for.
     sized = space("params<=0.3")
     assert all(WIDTHS not in p for p in drawn(sized, 8, lambda _: 1.0))
     assert sized.settings(sized.first()[0])["prune.budget"] == {"params": 0.3}
