@@ -11,7 +11,8 @@ from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.system.json_file import read_json
 from fedprune.server.runs.events import MAIN, RunName
 
-_NAMES: Mapping[str, RunName] = {MAIN: MAIN} | {n: n for n in get_args(ControlName)}
+_CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
+_NAMES: Mapping[str, RunName] = {MAIN: MAIN, **{name: name for name in _CONTROLS}}
 
 
 @dataclass(slots=True)

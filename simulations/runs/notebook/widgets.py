@@ -29,7 +29,8 @@ class WidgetProgress(Display):
         self._last: deque[str] = deque(maxlen=_LINES)
         self._lines = ipywidgets.HTML()
         self._box = ipywidgets.VBox([self._lines])
-        display(self._box)
+        show: Any = display
+        show(self._box)
 
     @override
     def show(self, event: Event) -> None:
