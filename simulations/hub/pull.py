@@ -130,8 +130,8 @@ def _sizes(facts: object) -> Sizes:
         raise ValueError(msg)
     found: Sizes = {}
     for name, item in files.items():
-        size: Any = item.get("bytes") if isinstance(item, Mapping) else None
-        known: Any = item.get("sha256") if isinstance(item, Mapping) else None
+        size = item.get("bytes") if isinstance(item, Mapping) else None
+        known = item.get("sha256") if isinstance(item, Mapping) else None
         sized = type(size) is int and size > 0
         if name not in MODEL_FILES or not sized or not _is_sha256(known):
             msg = f"files names {printable(repr(name), 80)}; want {MODEL_FILES}, with "
