@@ -17,6 +17,8 @@ from helpers.small_runs import (
 
 from fedprune.common.system.ports import free_port
 from fedprune.server.runs.events import NetworkCut
+from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.benchmarks.kit.trackers.stored import in_tensorboard, written
 from fedprune.simulations.runs.api import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
@@ -35,7 +37,8 @@ EQUAL = ("rounds", "bytes_up", "bytes_down", "model_sha256")
 
 def test_flwr_run_does_what_the_engine_in_this_process_does(tmp_path):
     here = simulate(config=small_settings(tmp_path / "here", CHANGES)).summary
-    settings = small_settings(tmp_path / "flower", CHANGES)
+    settings = as_assignments(small_settings(tmp_path / "flower", CHANGES))
+    settings.append("run.track=['tensorboard']")  # no bit depends on it
     port = str(free_port())
     environment = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -44,8 +47,7 @@ def test_flwr_run_does_what_the_engine_in_this_process_does(tmp_path):
         "FLWR_LOCAL_CONTROL_API_PORT": port,
     }
     run_config = (
-        f'config="" state-dir="{tmp_path / "state"}" '
-        f'set="{";".join(as_assignments(settings))}"'
+        f'config="" state-dir="{tmp_path / "state"}" set="{";".join(settings)}"'
     )
     nodes = "num-supernodes=3 client-resources-num-cpus=1 init-args-num-cpus=2"
     command = ["flwr", "run", str(ROOT), "--stream", "--run-config", run_config]
@@ -58,6 +60,9 @@ def test_flwr_run_does_what_the_engine_in_this_process_does(tmp_path):
             os.kill(number, signal.SIGTERM)
         assert flower.left_after(20) == []
     run = only_run(tmp_path / "flower")
+    folder = RunFolder.open(run)
+    found = dict(in_tensorboard(folder))
+    assert {p: found.get(p) for p in written(folder)} == pytest.approx(written(folder))
     summary = read_summary(run)
     assert {key: summary[key] for key in EQUAL} == {key: here[key] for key in EQUAL}
     assert len(events(run, NetworkCut)) == 1
