@@ -120,7 +120,7 @@ def _row(record: Record, trial: Trial) -> tuple[Cell, ...]:
     if figures is None:
         told = f"{trial.status}: {trial.reason}" if trial.reason else trial.status
         return (number, *[Cell("-")] * (len(_HEAD) - 2), Cell(told))
-    found = [figures.accuracy, figures.drop]
+    found: list[float | None] = [figures.accuracy, figures.drop]
     found += [figures.by_name[name] for name in _VIEWS.values()]
     cells = [Cell("-" if n is None else f"{n:.4g}", n) for n in found]
     return (number, *cells, Cell(", ".join(marks)), Cell(point_text(trial.point)))
