@@ -95,9 +95,9 @@ def _texts() -> dict[str, bytes]:
     for _ in range(_ROWS):
         label = str(rng.choice([*_WORDS]))
         words = rng.choice(_COMMON.split(), rng.integers(5, 9)).tolist()
-        for word in rng.choice(_WORDS[label].split(), 2):
+        for word in rng.choice(_WORDS[label].split(), rng.integers(1, 4)):
             words.insert(int(rng.integers(len(words) + 1)), str(word))
-        other = str(rng.choice([*_WORDS]))  # a word of another class, now and then
+        other = str(rng.choice([*_WORDS]))  # so that no network is right always
         words.append(str(rng.choice(_WORDS[other].split())))
         writer.writerow([label, " ".join(words)])
     return {_FILE: written.getvalue().encode()}
