@@ -48,8 +48,8 @@ def _picture(rng: np.random.Generator, label: str) -> NDArray[np.uint8]:
         "triangle": 2 * abs(right) <= down + radius,
     }[label]
     shape = inside & (np.maximum(abs(down), abs(right)) <= radius)
-    picture = rng.normal(90, 40, (_SIDE, _SIDE, 3))
-    picture[shape] += rng.uniform(60, 160, 3)
+    picture = rng.normal(70, 15, (_SIDE, _SIDE, 3))
+    picture[shape] += rng.uniform(80, 160, 3)
     return picture.clip(0, 255).astype(np.uint8)
 
 
