@@ -68,7 +68,7 @@ def default_api() -> "HfApi":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a repository holds.
+    """Content of a repository at one commit.
 
     Attributes:
         commit: Its commit, 40 hex digits; "" = it is empty.

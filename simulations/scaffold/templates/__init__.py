@@ -1,4 +1,4 @@
-"""The templates of ``fedprune init --template``, by name."""
+"""The templates of ``fedprune init --template``: name -> template."""
 
 from fedprune.simulations.scaffold.template import Template
 from fedprune.simulations.scaffold.templates.devices import DEVICES
