@@ -1,4 +1,4 @@
-"""The command line of simulations: simulate, init, inspect, report, export, doctor.
+"""The command line of simulations: simulate, inspect, report, export, doctor.
 
 Nothing heavy is imported before a command needs it, so that help is quick and an edge
 install works without Ray.  Results go to standard output, errors to standard error,
@@ -33,6 +33,7 @@ from fedprune.simulations.hub.cli import app as hub_commands
 from fedprune.simulations.poc.cli import app as poc_commands
 from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
+from fedprune.simulations.scaffold.cli import app as scaffold_commands
 from fedprune.simulations.tuning.command import app as tune_commands
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ for _part in (
     device_commands,
     poc_commands,
     hub_commands,
+    scaffold_commands,
     tune_commands,
 ):
     app.registered_commands += _part.registered_commands
@@ -191,31 +193,6 @@ def simulate(
         with session.as_typed(typed):
             config = load_config(file, overrides)
         session.run_one(config, reachable(ray_address), show, watch=at)
-
-
-@app.command()
-def init(
-    directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where they go.")
-    ] = Path(),
-    devices: Annotated[
-        bool, typer.Option("--devices", help="For a server and real devices.")
-    ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write fedprune.toml and my_task.py: a project to start from."""
-    from fedprune.simulations.scaffold import DEVICES, OWN, write_project
-
-    template = DEVICES if devices else OWN
-    files = write_project(directory, template)
-    if as_json:
-        print_json({"files": [str(path) for path in files]})
-        return
-    for path in files:
-        print(path if quiet else f"wrote {path}")
-    if not quiet:
-        print(f"next: {template.next.format(files[0])}")
 
 
 @app.command()

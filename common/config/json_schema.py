@@ -27,14 +27,12 @@ def config_schema() -> Schema:
 
 def _schemas(name: str, value: object) -> Iterator[tuple[str, Schema]]:
     """Yield every object inside of a schema with its key, inner ones first."""
-    pairs: list[tuple[str, object]] = []
+    if isinstance(value, list):
+        for item in value:
+            yield from _schemas("", item)
     if isinstance(value, dict):
-        pairs = list(value.items())
-    elif isinstance(value, list):
-        pairs = [("", item) for item in value]
-    for key, item in pairs:
-        yield from _schemas(key, item)
-    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _schemas(key, item)
         yield name, value
 
 

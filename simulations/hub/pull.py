@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -130,13 +130,13 @@ def _sizes(facts: object) -> Sizes:
         raise ValueError(msg)
     found: Sizes = {}
     for name, item in files.items():
-        size = item.get("bytes") if isinstance(item, Mapping) else None
-        known = item.get("sha256") if isinstance(item, Mapping) else None
+        stated: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
+        size, known = stated.get("bytes"), stated.get("sha256")
         sized = type(size) is int and size > 0
         if name not in MODEL_FILES or not sized or not _is_sha256(known):
             msg = f"files names {printable(repr(name), 80)}; want {MODEL_FILES}, with "
             raise ValueError(msg + "bytes > 0 and sha256")
-        found[name] = (size, known)
+        found[name] = (int(stated["bytes"]), str(known))
     return found
 
 

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.common.text import first_line, printable
@@ -67,7 +68,7 @@ def default_api() -> "HfApi":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a repository holds.
+    """Content of a repository at one commit.
 
     Attributes:
         commit: Its commit, 40 hex digits; "" = it is empty.
@@ -146,21 +147,19 @@ class Repository:
             FedPruneError: If it cannot be read.
         """
         from huggingface_hub import hf_hub_url  # noqa: PLC0415 - as default_api
-        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: PLC0415
-            build_hf_headers,
-            get_session,
-            hf_raise_for_status,
-        )
 
+        utils: Any = import_module("huggingface_hub.utils")
         url = hf_hub_url(self.name, name, revision=commit, endpoint=self._api.endpoint)
-        headers = build_hf_headers(token=self._api.token)
+        headers = utils.build_hf_headers(token=self._api.token)
         headers["Accept-Encoding"] = "identity"  # so that what comes is bounded
         found = bytearray()
         with (
             _told(f"cannot read {name} of {self.name}"),
-            get_session().stream("GET", url, headers=headers, timeout=_WAIT_S) as reply,
+            utils.get_session().stream(
+                "GET", url, headers=headers, timeout=_WAIT_S
+            ) as reply,
         ):
-            hf_raise_for_status(reply)
+            utils.hf_raise_for_status(reply)
             for chunk in reply.iter_bytes():
                 found += chunk
                 if len(found) > most:

@@ -25,7 +25,7 @@ _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?(@\w+)?(\[[^/\\]*\])?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a card may know of a training.
+    """Facts of a training that a card may use.
 
     Attributes:
         config: The configuration; its texts may name files and are not told.

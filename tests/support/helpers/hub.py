@@ -58,7 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
         path, body = self.hear()
         if path == "/api/repos/create":
             asked = json.loads(body)
-            name = "/".join(filter(None, [asked.get("organization"), asked["name"]]))
+            name = "/".join(
+                part for part in (asked.get("organization"), asked["name"]) if part
+            )
             made = name not in self.server.hub.files
             self.server.hub.files.setdefault(name, {})
             self.server.hub.private.setdefault(
