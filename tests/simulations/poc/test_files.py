@@ -87,7 +87,7 @@ def test_a_second_call_makes_what_is_missing_and_keeps_what_was_changed(tmp_path
     ("settings", "why"),
     [
         ({"data": "digitz"}, "did you mean 'digits'"),
-        ({"overrides": ("task.modle=x",)}, "task.modle: unknown key"),
+        ({"overrides": ("task.mdel=x",)}, "task.mdel: unknown key"),
         ({"clients": 500}, "gets no data; want fewer clients"),
     ],
     ids=["data", "key", "clients"],
