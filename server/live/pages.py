@@ -48,10 +48,12 @@ class Seen:
     Attributes:
         at: When a page last asked, by the monotonic clock; 0 = never.
         ended: Whether it was told then that the run has ended.
+        closing: Whether the server is about to end: no request is held any longer.
     """
 
     at: float = 0.0
     ended: bool = False
+    closing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,8 @@ class Pages:
         known, end = request.headers.get("if-none-match"), time.monotonic() + _HOLD_S
         while (told := self._watched.told()).tag == known:
             self._seen.at = time.monotonic()
-            if self._seen.at > end or await request.is_disconnected():
+            over = self._seen.closing or self._seen.at > end
+            if over or await request.is_disconnected():
                 return Response(status_code=304, headers={"ETag": told.tag})
             await asyncio.sleep(_LOOK_S)
         self._seen.at, self._seen.ended = time.monotonic(), told.document.ended

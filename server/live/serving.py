@@ -107,6 +107,7 @@ class LivePage:
         """Let open pages see the end, and stop."""
         if kind is None:
             self._linger()
+        self._seen.closing = True
         self._server.should_exit = True
         self.thread.join(_JOIN_S)
         self._socket.close()
