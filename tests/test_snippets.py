@@ -34,6 +34,9 @@ NOT_EXECUTED = {
     ("guide.md", "from executorch.exir import to_edge_transform_and_lower"): (
         "executorch is no dependency: its wheel is large"
     ),
+    ("guide.md", 'network = openvino.compile_model("exported.xml", "CPU")'): (
+        "reads an exported file; test_openvino.py does the same with one"
+    ),
     ("guide.md", 'session = onnxruntime.InferenceSession("exported.onnx")'): (
         "reads an exported file; test_usable_alone.py does the same with one"
     ),
@@ -249,7 +252,7 @@ def test_user_pages_name_public_names_only():
             " ".join(page.read_text(encoding="utf-8").split()),
         )
     }
-    files = {"toml", "service", "ini"}
+    files = {"toml", "service", "ini", "json", "schema"}
     private = {
         (page, name) for page, name in named if name not in files | {*fedprune.__all__}
     }

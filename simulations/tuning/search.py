@@ -14,7 +14,12 @@ from fedprune.common.errors import FedPruneError
 from fedprune.common.system.lock import hold
 from fedprune.common.text import error_line, one_line
 from fedprune.server.runs.controls.settings import dense_config
-from fedprune.server.runs.events import has_started, read_events
+from fedprune.server.runs.events import (
+    RunResumed,
+    RunStarted,
+    has_started,
+    read_events,
+)
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs import run as runs
 from fedprune.simulations.runs.progress import Progress
@@ -218,9 +223,8 @@ class _Started:
 
     def on_event(self, event: object) -> None:
         """Receive one event."""
-        directory = getattr(event, "directory", "")
-        if directory:
-            self.started(Path(directory))
+        if isinstance(event, RunStarted | RunResumed):
+            self.started(Path(event.directory))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,6 +20,8 @@ from fedprune.server.runs.events import (
     ClientAnswered,
     Event,
     RoundFinished,
+    RunResumed,
+    RunStarted,
     of_run,
     read_events,
 )
@@ -121,9 +123,8 @@ class Watch:
         Raises:
             TrialStopped: With the round and the rival.
         """
-        directory = getattr(event, "directory", "")
-        if directory:
-            self._folder = Path(directory)
+        if isinstance(event, RunStarted | RunResumed):
+            self._folder = Path(event.directory)
             self.started(self._folder)
         # The figures of a round are those of the broadcast that opened it.
         if isinstance(event, RoundFinished) and event.round - 1 in self.rungs:

@@ -112,8 +112,9 @@ def test_predictions_are_printed_whole_alone_or_as_json(monkeypatch, capsys, tmp
     printed = capsys.readouterr()
     assert printed.err == "warning: odd\\x1b\n"
     assert printed.out.splitlines() == [
-        "index 0 prediction 3 probability 0.9 target 3",
-        "index 1 prediction 5 probability 0.4 target 8",
+        "index  prediction  probability  target",
+        "    0           3       0.9000       3",
+        "    1           5       0.4000       8",
         "accuracy 0.5000 over 2 examples",
     ]
     assert run_command_line([*words, "--quiet"]) == 0

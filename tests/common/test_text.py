@@ -1,5 +1,7 @@
 """Text from outside: one line, printable, of a bounded length."""
 
+from datetime import datetime, timedelta
+
 import pytest
 
 from fedprune.common.text import (
@@ -53,9 +55,11 @@ def test_what_has_no_text_is_told_by_its_class():
 def test_what_a_server_wrote_reaches_the_terminal_as_one_printable_line(capsys):
     say("refused: \x1b[2Jall\nis well \x9b31m" + "x" * 10_000)
     line = capsys.readouterr().out.rstrip("\n")
-    assert line.startswith("refused: \\x1b[2Jall is well \\x9b31m")
+    time, _, text = line.partition(" ")
+    assert datetime.fromisoformat(time).utcoffset() == timedelta(0)
+    assert text.startswith("refused: \\x1b[2Jall is well \\x9b31m")
     assert line.isprintable()
-    assert len(line) <= LONGEST_LINE
+    assert len(text) <= LONGEST_LINE
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,15 @@ def test_a_round_of_a_client_reads_of_a_configuration_only_which_code_is_its_own
         if (isinstance(node, ast.Attribute) and node.attr in {"config", "_config"})
         or (isinstance(node, ast.ImportFrom) and "config" in (node.module or ""))
     ]
-    # What its own configuration names is its own code, and when it abstains.
-    assert {name.partition(":")[0] for name in found} == {"opened.py", "round.py"}
+    # What its own configuration names is its own code, when it abstains, and its noise.
+    assert {name.partition(":")[0] for name in found} == {
+        *("opened.py", "round.py", "noise.py")
+    }
     lines = (Path(rounds.__file__).parent / "round.py").read_text("utf-8").split("\n")
     numbers = [int(name.partition(":")[2]) for name in found if "round.py" in name]
     assert [lines[number - 1].strip() for number in numbers] == [
-        "least = cache.task.config.privacy.min_examples"
+        "noise = own_noise(opened, cache.task.config)",
+        "least = cache.task.config.privacy.min_examples",
     ]
     tree = ast.parse(inspect.getsource(_own_methods))
     reads = {

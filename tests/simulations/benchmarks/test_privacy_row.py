@@ -13,7 +13,7 @@ def test_the_row_has_each_side_and_the_leak_for_each_seed():
     names = [piece.name for piece in trust.rows()["privacy"].pieces([0, 1])]
     assert names == [
         *("open-0", "bounded-0", "private-0", "open-1", "bounded-1", "private-1"),
-        *("leak-0", "leak-1"),
+        *("leak-0", "strict-0", "leak-1", "strict-1"),
     ]
 
 

@@ -1,7 +1,6 @@
 """Processes of a proof of concept, with small programs in place of Flower's."""
 
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -142,11 +141,14 @@ def test_a_warning_of_a_device_is_shown_with_its_name(place, programs):
     assert not any("and more" in line for line in shown)
 
 
-def test_an_interrupt_ends_all_processes(place, programs):
-    number = os.getpid()
-    programs["server"] = f"{WORK}"
-    programs["client-000"] = f"import os; os.kill({number}, {int(signal.SIGINT)})\n"
-    programs["client-000"] += WORK
+def test_an_interrupt_ends_all_processes(place, programs, monkeypatch):
+    def interrupted(_self):
+        if (place.path / "client-000").exists():
+            raise KeyboardInterrupt
+        return False
+
+    programs["server"] = WORK
+    monkeypatch.setattr(Federation, "_is_over", interrupted)
     before = children()
     with pytest.raises(KeyboardInterrupt):
         federation_of(place, []).carry_out(None)
