@@ -28,11 +28,11 @@ from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.tasks.described import declared_description
 from fedprune.common.tasks.fresh import draw_fresh
 from fedprune.common.tasks.loaded import LoadedTask
-from fedprune.common.text import error_line
+from fedprune.common.text import error_line, say
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.flower_engine import FlowerEngine, deliver, enrol
 from fedprune.server.devices.run_config import run_config
-from fedprune.server.report import write_report
+from fedprune.server.report import report_on_end
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cut import within_budget
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
@@ -192,7 +192,9 @@ def _run(work: Work) -> None:
     write_json_atomic(folder.summary, summary)
     write_card(folder.model, work.task, declared_description(work.task), summary)
     log.write(RunFinished(summary=summary))
-    write_report([folder.path], folder.report)
+    problem = report_on_end(folder)
+    if problem:
+        say(problem)
 
 
 def _keep(work: Work, final: Snapshot) -> None:

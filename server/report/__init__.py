@@ -8,7 +8,7 @@ again at any time, of an unfinished run too.
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import check_output
 from fedprune.common.text import error_line
@@ -16,8 +16,9 @@ from fedprune.server.report import page
 from fedprune.server.report.data import RunData, printable_run, read_run
 from fedprune.server.report.several import several
 from fedprune.server.report.single import single
+from fedprune.server.runs.folder import RunFolder
 
-__all__ = ["write_report"]
+__all__ = ["report_on_end", "write_report"]
 
 # Whatever an event that was changed, but is JSON, may make its reader raise.
 BROKEN = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
@@ -50,6 +51,19 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     check_output(target, ".html")
     write_bytes_atomic(target, _page(found).encode(errors="replace"))
     return target
+
+
+def report_on_end(folder: RunFolder) -> str:
+    """Write the report of a run that has ended; its network does not depend on it.
+
+    Returns:
+        One line on why there is no report, "" where there is one.
+    """
+    try:
+        write_report([folder.path], folder.report)
+    except (FedPruneError, OSError) as error:
+        return f"no report of this run: {error_line(error)}"
+    return ""
 
 
 def _page(runs: Sequence[RunData]) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from fedprune.common.text import as_json
 from fedprune.common.trust import named_code, record_code
 from fedprune.common.user_code import OWN_CODE, check_reference
 from fedprune.server.devices.run_config import run_config
-from fedprune.server.report import write_report
+from fedprune.server.report import report_on_end
 from fedprune.server.rounds.engine import Engine
 from fedprune.server.rounds.plan import asked, update_density
 from fedprune.server.rounds.state import ServerState, Snapshot
@@ -418,4 +419,6 @@ def _federations(prepared: Prepared, engine: Engine, log: EventLog) -> Networks:
 
 
 def _report(folder: RunFolder) -> None:
-    write_report([folder.path], folder.report)
+    problem = report_on_end(folder)
+    if problem:
+        warnings.warn(problem, stacklevel=2)

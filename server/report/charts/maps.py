@@ -133,12 +133,14 @@ def _order(
 def _columns(ends: Sequence[int], names: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return the columns of a map: a name, the first channel, and one past the last.
 
-    A column never has channels of two groups.
+    A column never has channels of two groups; a group without channels has none.
     """
     wide = max(1, -(-ends[-1] // _MOST_COLUMNS))
     found: list[tuple[str, int, int]] = []
     start = 0
     for name, end in zip(names, ends, strict=True):
+        if end == start:  # of a block that was dropped
+            continue
         if found:
             found.append((_GAP, start, start))
         for first in range(start, end, wide):

@@ -26,7 +26,7 @@ from helpers.some_events import (
 )
 
 from fedprune.common.errors import ConfigError, IntegrityError
-from fedprune.server.report import write_report
+from fedprune.server.report import report_on_end, write_report
 from fedprune.server.report.data import printable_run, read_run
 from fedprune.server.report.single import single
 from fedprune.server.report.tables.rounds import checks
@@ -331,6 +331,31 @@ def test_a_cut_that_takes_nothing_away_is_not_drawn(tmp_path):
     spec = charts_of(folder)["widths"]["views"][""]
     assert [bar["name"] for bar in spec["series"]] == ["dense", "cut 1"]
     assert spec["texts"] == ["2 → 1"]
+
+
+def test_a_report_that_cannot_be_made_is_a_line_and_no_error(tmp_path):
+    folder = a_run(tmp_path)
+    assert report_on_end(folder) == ""
+    assert folder.report.is_file()
+    folder.events.write_bytes(b"{}\n" + folder.events.read_bytes())
+    assert report_on_end(folder).startswith("no report of this run: ")
+
+
+def test_a_group_without_channels_has_no_column_among_the_votes(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, groups={"gone": 1, "x": 2, "last": 1}))
+        log.write(at(ROUND, 1))
+        for widths, kept in (
+            ({"gone": 0, "x": 2, "last": 0}, (0, 1, 1, 0)),
+            ({"gone": 0, "x": 1, "last": 0}, (0, 1)),
+        ):
+            scores = tuple(map(float, range(len(kept))))
+            changes = {"votes": {"a": scores}, "consensus": scores, "kept": kept}
+            log.write(at(CUT, 1, widths=widths, **changes))
+    spec = charts_of(folder)["votes"]["views"][""]
+    assert spec["columns"] == ["x: 1", "x: 2"]
+    assert list(spec["heads"].values()) == [("x", 2)]
 
 
 def test_figures_of_an_unfinished_run_come_from_its_events(tmp_path):
