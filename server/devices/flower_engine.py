@@ -103,11 +103,17 @@ def enrol(
     about = ConfigRecord({**about_run(config, labels)})
     found: dict[str, Enrolled] = {}
     refused: dict[int, str] = {}
+    away: dict[int, str] = {}
+    said: ClientsConnected | None = None
     while len(found) < count:
-        # A node that did not answer in time is asked again.
+        # A node that did not answer in time, or was away, is asked again.
         asked = {client.node for client in found.values()} | set(refused)
         fresh = sorted(set(grid.get_node_ids()) - asked)
         for node, reply in _greet(grid, fresh, about):
+            if reply.away:
+                away[node] = f"node {node}: {reply.reason}"
+                continue
+            away.pop(node, None)
             try:
                 name, client = _client(node, reply, owners)
             except Exception as error:  # whatever the node has put into it
@@ -115,16 +121,15 @@ def enrol(
                 continue
             if found.setdefault(name, client).node != node:
                 refused[node] = f"node {node}: another node is client '{name}' already"
-        if fresh:
-            log.write(
-                ClientsConnected(
-                    connected=tuple(sorted(found)),
-                    wanted=count,
-                    refused=tuple(sorted(refused.values())),
-                )
-            )
+        reasons = [*refused.values(), *away.values()]
+        now = ClientsConnected(
+            connected=tuple(sorted(found)), wanted=count, refused=tuple(sorted(reasons))
+        )
+        if fresh and now != said:
+            log.write(now)
+            said = now
         if time.monotonic() > end:
-            why = "".join(f"; {text}" for text in refused.values())
+            why = "".join(f"; {text}" for text in reasons)
             msg = (
                 f"{len(found)} of {count} clients (task.clients) connected within "
                 f"{limit:g} s (rounds.enrol_s): {sorted(found)}{why}"

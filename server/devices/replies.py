@@ -36,12 +36,14 @@ class Reply:
         message: The reply, or None when it cannot be used.
         reason: Why it cannot be used, one printable line, or empty.
         failed: Whether the node itself reports a failure.
+        away: Whether Flower has not heard of the node, which may come back.
     """
 
     number: str
     message: Message | None
     reason: str = ""
     failed: bool = False
+    away: bool = False
 
 
 def send(grid: Grid, messages: Iterable[Message]) -> list[str | None]:
@@ -74,7 +76,13 @@ def _pull(grid: Grid, number: str) -> Reply | None:
                 code = message.error.code
                 why = _WORDS.get(code) or printable(message.error.reason)
                 failed = code != OVERSIZED
-                return Reply(number=number, message=None, reason=why, failed=failed)
+                return Reply(
+                    number=number,
+                    message=None,
+                    reason=why,
+                    failed=failed,
+                    away=code in _WORDS,
+                )
             return Reply(number=number, message=message)
     except httpx.HTTPError:
         raise  # the server's own connection: not caused by a node

@@ -12,9 +12,7 @@ from fedprune.simulations.benchmarks.kit.codec.subjects import SPEC, subjects
 pytestmark = pytest.mark.usefixtures("coder")
 
 
-@pytest.mark.parametrize(
-    "count", [4_000, pytest.param(20_000, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("count", [4_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_mutants_are_refused_or_valid(count):
     found = fuzz.run(count)
     assert found.crashes == 0

@@ -113,6 +113,29 @@ def test_a_node_that_does_not_answer_at_first_is_asked_again(log):
     assert asked.count(1) == 1
 
 
+def test_a_node_that_was_away_is_asked_until_it_is_back(log):
+    asked = []
+
+    def answer(node, message):
+        asked.append(node)
+        if len(asked) < 4:
+            return Error(code=5, reason="Node Unavailable")
+        return ConfigRecordDict({"client-id": "a", "examples": 9})
+
+    config = run_of(1, rounds__enrol_s=60.0)
+    assert nodes_of(enrol(FakeGrid([1], answer), config, log)) == {"a": 1}
+    told = [(event.connected, event.refused) for event in read_events(log.path)]
+    assert [connected for connected, _ in told] == [(), ("a",)]
+    assert "node 1: it is away" in told[0][1][0]
+    assert told[1][1] == ()
+
+
+def test_a_node_that_stays_away_is_named(log):
+    away = Error(code=5, reason="Node Unavailable")
+    with pytest.raises(RoundError, match=r"0 of 1 .*\[\]; node 1: it is away"):
+        enrol(FakeGrid([1], lambda *_: away), run_of(1), log)
+
+
 def test_too_few_clients_end_the_run_with_the_names_that_came(log):
     table = {
         1: {"client-id": "a", "examples": 9},
