@@ -33,10 +33,11 @@ class PlainFormatter(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record; those of a traceback follow it."""
-        text = _COLOURS.sub("", super().format(record))
-        head, *others = text.splitlines() or [""]
-        words = " ".join(head.split())
+        whole = super().format(record)
+        message = f"{record.levelname} {record.message}"
+        words = " ".join(_COLOURS.sub("", message).split())
         first = at_time(words, datetime.fromtimestamp(record.created, UTC))
+        others = _COLOURS.sub("", whole[len(message) :]).splitlines()[1:]
         return "\n".join([first, *others])
 
 

@@ -53,9 +53,9 @@ def tune(*words):
 
 
 def without_names(folder):
-    """Return a record without the names of its folders, which have times in them."""
+    """Return a record without the names of its folders and of the data's file."""
     found = json.loads((folder / "trials.json").read_text())
-    del found["search"], found["reference"]["run"]
+    del found["search"], found["reference"]["run"], found["config_digest"]
     for trial in found["trials"]:
         del trial["run"]
     return found
