@@ -12,7 +12,7 @@ from fedprune.common.errors import FedPruneError
 from fedprune.common.text import error_line, fit_to_print
 from fedprune.server.report import BROKEN, page
 from fedprune.server.report.data import live_run
-from fedprune.server.report.parts import Document, Part
+from fedprune.server.report.parts import Document, Panel
 from fedprune.server.report.single import single
 from fedprune.server.runs.events import ClientAnswered, Event, Follower
 from fedprune.server.runs.folder import RunFolder
@@ -129,7 +129,7 @@ class _Markup:
     """Makes what a page is told; the markup of parts that are as before is kept."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Part, str]] = {}
+        self._known: dict[str, tuple[Panel, str]] = {}
 
     def tell(self, document: Document) -> Told:
         """Return what a page is told of a document."""
@@ -147,7 +147,7 @@ class _Markup:
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         return Told(document=document, tag=tag, body=body)
 
-    def _part(self, part: Part) -> str:
+    def _part(self, part: Panel) -> str:
         # Its markup has the place of a plot, and not its figures.
         bare = None if part.chart is None else replace(part.chart, views={})
         shown = replace(part, chart=bare)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fedprune.server.report.parts import Document, Part
+from fedprune.server.report.parts import Document, Panel
 
 _PACKAGE: Final = "fedprune.server.report"
 _UNSAFE: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -49,7 +49,7 @@ def head(document: Document) -> str:
     return _macro("head", document)
 
 
-def part(one: Part) -> str:
+def part(one: Panel) -> str:
     """Return the markup of a part of a page; the figures of its plot are not in it."""
     return _macro("part", one)
 
@@ -98,7 +98,7 @@ def embedded(value: Mapping[str, Any]) -> Markup:
     return Markup(text.translate(_UNSAFE))  # noqa: S704 - nothing in it ends the element
 
 
-def _macro(name: str, value: Document | Part) -> str:
+def _macro(name: str, value: Document | Panel) -> str:
     template = _environment().get_template("part.html.jinja").module
     return str(getattr(template, name)(value))
 

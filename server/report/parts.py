@@ -79,7 +79,7 @@ class More:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Panel:
     """One part of the page.
 
     Attributes:
@@ -140,7 +140,7 @@ class Document:
     ended: bool = True
     cards: Sequence[Card] = ()
     notes: Sequence[str] = ()
-    parts: Sequence[Part] = ()
+    parts: Sequence[Panel] = ()
 
     @property
     def charts(self) -> dict[str, dict[str, object]]:

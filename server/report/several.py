@@ -7,7 +7,7 @@ from fedprune.server.report.charts import curves, scatter
 from fedprune.server.report.charts.specs import run_role
 from fedprune.server.report.data import RunData, number
 from fedprune.server.report.names import given_name
-from fedprune.server.report.parts import Cell, Chart, Document, Part, Table, cells
+from fedprune.server.report.parts import Cell, Chart, Document, Panel, Table, cells
 from fedprune.server.report.tables.headline import validation
 from fedprune.server.report.text import (
     FEWER,
@@ -43,21 +43,21 @@ class _Column:
 def several(runs: Sequence[RunData]) -> Document:
     """Return the document that compares runs."""
     names = _names(runs)
-    overview = Part(
+    overview = Panel(
         name="runs",
         title="Runs",
         note="Dense is FedAvg in the same run. Bytes are those of all clients. "
         "The best of a column is marked, where more than one run has it measured.",
         tables=[("", _overview(runs, names))],
     )
-    pareto = Part(
+    pareto = Panel(
         name="points",
         title="Score against size",
         note="Each point is the final network of a run; the line joins those that no "
         "other beats in both.",
         chart=scatter.of_runs(runs, names),
     )
-    curve = Part(
+    curve = Panel(
         name="curves",
         title="Score by rounds and by bytes",
         note="Dashed is dense FedAvg.",
@@ -126,7 +126,7 @@ def _best(column: _Column, runs: Sequence[RunData]) -> float | None:
     return column.best(found)
 
 
-def _differences(runs: Sequence[RunData], names: Sequence[str]) -> list[Part]:
+def _differences(runs: Sequence[RunData], names: Sequence[str]) -> list[Panel]:
     """Return the settings in which the runs differ, nothing when in none."""
     settings = [_flat(run.settings) for run in runs]
     keys = sorted({key for flat in settings for key in flat})
@@ -141,7 +141,7 @@ def _differences(runs: Sequence[RunData], names: Sequence[str]) -> list[Part]:
     table = Table(
         label=title, head=("run", *unlike), rows=rows, kind="words", sortable=True
     )
-    return [Part(name="settings", title=title, tables=[("", table)])]
+    return [Panel(name="settings", title=title, tables=[("", table)])]
 
 
 def _curves(runs: Sequence[RunData], names: Sequence[str]) -> Chart:

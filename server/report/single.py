@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fedprune.server.report.charts import clients as bars
 from fedprune.server.report.charts import curves, maps
 from fedprune.server.report.data import RunData, number
-from fedprune.server.report.parts import Document, More, Part
+from fedprune.server.report.parts import Document, More, Panel
 from fedprune.server.report.tables import anomalies, clients, controls, headline, rounds
 from fedprune.server.report.tables.origin import origin
 from fedprune.server.report.text import metric_name, score, size, times
@@ -79,7 +79,7 @@ def _counted(run: RunData, what: str) -> str:
     return f"{value:,.0f} {what if value > 1 else what[:-1]}"
 
 
-def _parts(run: RunData, rows: int) -> Iterator[Part]:
+def _parts(run: RunData, rows: int) -> Iterator[Panel]:
     yield _headline(run)
     yield from _curves(run, rows)
     others = controls.controls(run)
@@ -99,7 +99,7 @@ def _parts(run: RunData, rows: int) -> Iterator[Part]:
     yield from (part for part in found if part is not None)
 
 
-def _headline(run: RunData) -> Part:
+def _headline(run: RunData) -> Panel:
     note = "No dense FedAvg ran beside it."
     if run.rounds(DENSE):
         note = "FedAvg: the same code, rounds and clients, nothing cut or left out."
@@ -109,7 +109,7 @@ def _headline(run: RunData) -> Part:
     if not run.rounds(DENSE):
         title = "The dense network against the pruned one"
     table = headline.headline(run)
-    return Part(name="main", title=title, note=note, tables=[("", table)])
+    return Panel(name="main", title=title, note=note, tables=[("", table)])
 
 
 _VOTES = (
@@ -120,11 +120,11 @@ _VOTES = (
 _BANDS = "Orange bands: sparsify, blue: fine-tune; dotted: a cut, with % kept."
 
 
-def _curves(run: RunData, rows: int) -> Iterator[Part]:
+def _curves(run: RunData, rows: int) -> Iterator[Panel]:
     lines = curves.lines_of(run)
     measure = "test" if run.tested else "the clients' validation"
     name = metric_name(run.metric).capitalize()
-    yield Part(
+    yield Panel(
         name="by-round",
         title=f"{name} by round",
         note=f"Measured on {measure} data, on what the server broadcast. {_BANDS}",
@@ -132,7 +132,7 @@ def _curves(run: RunData, rows: int) -> Iterator[Part]:
         more=[More(title="Figures of each round", table=rounds.by_round(run, rows))],
         half=True,
     )
-    yield Part(
+    yield Panel(
         name="by-bytes",
         title=f"{name} by bytes sent",
         note=_reach(lines, run),
@@ -141,15 +141,15 @@ def _curves(run: RunData, rows: int) -> Iterator[Part]:
     )
 
 
-def _network(run: RunData) -> Iterator[Part]:
-    yield Part(
+def _network(run: RunData) -> Iterator[Panel]:
+    yield Panel(
         name="size",
         title="Size by round",
         note="Relative to the dense network.",
         chart=curves.sizes(run),
         half=True,
     )
-    yield Part(
+    yield Panel(
         name="losses",
         title="Loss by round",
         note="Mean of the clients, weighted by their examples.",
@@ -157,7 +157,7 @@ def _network(run: RunData) -> Iterator[Part]:
         half=True,
     )
     wide, ballots = maps.widths(run), maps.votes(run)
-    yield Part(
+    yield Panel(
         name="kept",
         title="Kept channels",
         note="Each bar is a group; each cut leaves a shorter bar of a stronger colour."
@@ -166,7 +166,7 @@ def _network(run: RunData) -> Iterator[Part]:
         chart=wide,
     )
     if ballots:
-        yield Part(
+        yield Panel(
             name="ballots",
             title="Votes",
             note=_VOTES,
@@ -174,10 +174,10 @@ def _network(run: RunData) -> Iterator[Part]:
         )
 
 
-def _clients(run: RunData) -> Iterator[Part]:
+def _clients(run: RunData) -> Iterator[Panel]:
     chart, table = bars.answers(run), clients.health(run)
     if chart or clients.connected(run):
-        yield Part(
+        yield Panel(
             name="health",
             title="Clients and their health",
             note=f"{clients.connected(run)}  {_statuses(run)}".strip(),
@@ -187,7 +187,7 @@ def _clients(run: RunData) -> Iterator[Part]:
     strip = maps.participation(run)
     if strip:
         hidden = maps.left_out(run)
-        yield Part(
+        yield Panel(
             name="strip",
             title="Who took part",
             note=f"{hidden} clients that were missing less often are not shown."
@@ -201,7 +201,7 @@ def _clients(run: RunData) -> Iterator[Part]:
     )
     for name, title, found in told:
         if found:
-            yield Part(
+            yield Panel(
                 name=name, title=title, note=_NOTES[name], chart=found, half=True
             )
 

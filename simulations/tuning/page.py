@@ -7,7 +7,7 @@ from typing import Final
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.server.report.charts.specs import axis, run_role, series
 from fedprune.server.report.page import page
-from fedprune.server.report.parts import Cell, Chart, Document, Part, Spec, Table
+from fedprune.server.report.parts import Cell, Chart, Document, Panel, Spec, Table
 from fedprune.simulations.tuning.record import Figures, Record, Trial
 from fedprune.simulations.tuning.space import point_text, starts_small
 
@@ -34,19 +34,19 @@ def document(record: Record) -> Document:
     done = [(one, one.figures) for one in record.trials if one.figures is not None]
     note = "Accuracies are those of the clients' validation parts: no test example is "
     note += "scored. Shares are of the dense network."
-    points = Part(
+    points = Panel(
         name="points",
         title="Accuracy against size and bytes",
         note=f"{note} The line joins trials that no other beats in both.",
         chart=_chart(done) if done else None,
     )
-    table = Part(
+    table = Panel(
         name="trials",
         title="Trials",
         note="Pareto: no other trial is better in parameters, accuracy and bytes.",
         tables=[("", _table(record))],
     )
-    choice = Part(name="choice", title="Choice", lines=[_choice(record)])
+    choice = Panel(name="choice", title="Choice", lines=[_choice(record)])
     return Document(
         title="Search for settings",
         about=f"target: {record.target}",

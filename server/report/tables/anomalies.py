@@ -7,7 +7,7 @@ from statistics import fmean, median
 
 from fedprune.server.report.charts.maps import voted
 from fedprune.server.report.data import RunData
-from fedprune.server.report.parts import Part, Table, cells
+from fedprune.server.report.parts import Panel, Table, cells
 from fedprune.server.report.text import DASH
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import NetworkCut, of_run
@@ -110,7 +110,7 @@ def _far(value: float, values: Sequence[float]) -> float:
     return far if far > 1.0 else 0.0
 
 
-def anomalies(run: RunData) -> Part | None:
+def anomalies(run: RunData) -> Panel | None:
     """Return the clients that stand out; None where clients have no lines."""
     found = conducts(run)
     if not found:
@@ -118,7 +118,7 @@ def anomalies(run: RunData) -> Part | None:
     ranked = standing_out(found)
     title = "Clients that stand out"
     if not ranked:
-        return Part(name="odd", title=title, note=f"None of {len(found)}.")
+        return Panel(name="odd", title=title, note=f"None of {len(found)}.")
     rows = tuple(
         cells(
             one.client,
@@ -138,4 +138,4 @@ def anomalies(run: RunData) -> Part | None:
     )
     head = ("client", "not counted", "length", "shortened", "votes apart")
     table = Table(label=title, head=head, rows=rows)
-    return Part(name="odd", title=title, note=note, tables=[("", table)])
+    return Panel(name="odd", title=title, note=note, tables=[("", table)])

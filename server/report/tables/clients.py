@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import ceil
 
 from fedprune.server.report.data import RunData
-from fedprune.server.report.parts import Cell, More, Part, Table, cells
+from fedprune.server.report.parts import Cell, More, Panel, Table, cells
 from fedprune.server.report.text import DASH, score
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.events import (
@@ -78,7 +78,7 @@ def _number(value: int) -> Cell:
     return Cell(str(value), value)
 
 
-def delivered(run: RunData) -> Part | None:
+def delivered(run: RunData) -> Panel | None:
     """Return which devices got the final network, and how it does there."""
     found = list(of_kind(run.events, NetworkDelivered))
     if not found:
@@ -98,7 +98,7 @@ def delivered(run: RunData) -> Part | None:
         kind="words",
     )
     note = "Each device measures the network that it was sent on its own data."
-    return Part(
+    return Panel(
         name="delivered",
         title="Delivery of the final network",
         note=note,
@@ -117,7 +117,7 @@ def connected(run: RunData) -> str:
     return f"{told}{refused}."
 
 
-def answers(run: RunData) -> Part | None:
+def answers(run: RunData) -> Panel | None:
     """Return the figures of the clients of the last large round; None without any."""
     found = run.summaries()
     if not found:
@@ -136,7 +136,7 @@ def answers(run: RunData) -> Part | None:
     title = f"Answers of round {last.round}"
     table = Table(label=title, head=head, rows=tuple(rows))
     note = f"Large rounds do not list their clients; all of them together: {said}."
-    return Part(name="large", title=title, note=note, tables=[("", table)])
+    return Panel(name="large", title=title, note=note, tables=[("", table)])
 
 
 def _bars(counts: Sequence[int]) -> str:
@@ -147,7 +147,7 @@ def _bars(counts: Sequence[int]) -> str:
     )
 
 
-def refusals(run: RunData) -> Part:
+def refusals(run: RunData) -> Panel:
     """Return the updates that were refused, failed or late, with the reasons."""
     asked = of_kind(run.events, ClientAnswered)
     found = [event for event in asked if event.status is not Status.ACCEPTED]
@@ -160,7 +160,7 @@ def refusals(run: RunData) -> Part:
     title = "Refused updates"
     if not found:
         note = "None: every answer was accepted."
-        return Part(name="refused", title=title, note=note)
+        return Panel(name="refused", title=title, note=note)
     rows = [
         (
             *cells(event.client, str(event.round), event.run),
@@ -181,7 +181,7 @@ def refusals(run: RunData) -> Part:
     def shown(some: Sequence[tuple[Cell, ...]]) -> Table:
         return Table(label=title, head=head, rows=tuple(some), kind="words")
 
-    return Part(
+    return Panel(
         name="refused",
         title=title,
         note=note,

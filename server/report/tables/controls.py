@@ -7,7 +7,7 @@ from typing import Any
 from fedprune.common.text import printable
 from fedprune.server.report.charts.scatter import of_controls
 from fedprune.server.report.data import RunData, number
-from fedprune.server.report.parts import Part, Table, cells
+from fedprune.server.report.parts import Panel, Table, cells
 from fedprune.server.report.text import count, score, size
 from fedprune.server.runs.controls.names import ALL, of_equal_bytes
 
@@ -78,7 +78,7 @@ def equal_line(summary: Summary) -> str:
     return f"{told}."
 
 
-def controls(run: RunData) -> Part | None:
+def controls(run: RunData) -> Panel | None:
     """Return the part of the report about the controls; None where none ran."""
     tables = []
     for equal_bytes, title in ((False, "At equal rounds"), (True, "At equal bytes")):
@@ -89,7 +89,7 @@ def controls(run: RunData) -> Part | None:
     if not tables:
         return None
     note = "Decided on the clients' validation parts; figures of test data are shown."
-    return Part(
+    return Panel(
         name="beside",
         title="What else could have been trained",
         note=note,

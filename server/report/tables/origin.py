@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 
 from fedprune.server.report.data import RunData
-from fedprune.server.report.parts import More, Part, Table, cells
+from fedprune.server.report.parts import More, Panel, Table, cells
 
 
-def origin(run: RunData) -> Part:
+def origin(run: RunData) -> Panel:
     """Return command, versions and configuration, with which it can run again."""
     manifest = dict(run.manifest)
     command = manifest.pop("command", "")
@@ -25,7 +25,7 @@ def origin(run: RunData) -> Part:
         more.append(More(title="Configuration", text=run.config))
     rest = json.dumps(manifest, indent=2, ensure_ascii=False)
     more.append(More(title="Manifest", text=rest))
-    return Part(
+    return Panel(
         name="again",
         title="How to run it again",
         note=f"This is run {run.name}.",

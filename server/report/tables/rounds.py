@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from fedprune.server.report.data import RunData
-from fedprune.server.report.parts import Cell, Part, Table, cells
+from fedprune.server.report.parts import Cell, Panel, Table, cells
 from fedprune.server.report.text import (
     DASH,
     SHARES,
@@ -49,7 +49,7 @@ def by_round(run: RunData, most: int) -> Table:
     )
 
 
-def checks(run: RunData) -> Part | None:
+def checks(run: RunData) -> Panel | None:
     """Return the guard's checks, a line each; None of a run without any."""
     found = list(of_kind(run.events, CutChecked))
     if not found:
@@ -65,7 +65,7 @@ def checks(run: RunData) -> Part | None:
     )
     title = "Checks of the cuts"
     table = Table(label=title, head=(*head, "verdict"), rows=tuple(rows), kind="words")
-    return Part(name="checks", title=title, note=note, tables=[("", table)])
+    return Panel(name="checks", title=title, note=note, tables=[("", table)])
 
 
 def _check_row(event: CutChecked, metric: str, *, lower: bool) -> tuple[Cell, ...]:
@@ -104,7 +104,7 @@ def _compared(clients: int, comparison: str) -> str:
     return f"{clients}, unpaired" if comparison == "unpaired" else str(clients)
 
 
-def traffic(run: RunData) -> Part:
+def traffic(run: RunData) -> Panel:
     """Return bytes per message by phase, the fixed part apart, and times."""
     phases: dict[str, list[RoundFinished]] = defaultdict(list)
     for event in run.rounds():
@@ -128,7 +128,7 @@ def traffic(run: RunData) -> Part:
         note += f" Between workers and driver of the simulation: {size(simulated)}."
     title = "Bytes of one message"
     table = Table(label=title, head=head, rows=tuple(rows))
-    return Part(name="traffic", title=title, note=note, tables=[("", table)])
+    return Panel(name="traffic", title=title, note=note, tables=[("", table)])
 
 
 def _phase_row(name: str, rounds: Sequence[RoundFinished]) -> tuple[Cell, ...]:
