@@ -16,7 +16,7 @@ from fedprune.common.profiling.activities import Tally
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.text import printable
 from fedprune.server.report.page import render
-from fedprune.server.report.parts import Part, Table
+from fedprune.server.report.parts import Panel, Table
 from fedprune.server.report.parts import cells as texts
 from fedprune.simulations.profiling.flame import flame_svg
 from fedprune.simulations.profiling.record import RunProfile
@@ -85,7 +85,7 @@ def page(profile: RunProfile, title: str) -> str:
         about=clients_line(profile),
         flame=flame_svg(every.profile.stacks),
         parts=[
-            Part(name="table", title=table.label, note=_ABOUT, tables=[("", table)]),
-            Part(name="flame", title="Flame graph", note=_FLAME),
+            Panel(name="table", title=table.label, note=_ABOUT, tables=[("", table)]),
+            Panel(name="flame", title="Flame graph", note=_FLAME),
         ],
     )
