@@ -38,6 +38,11 @@ class Privacy(Section):
     senders: Positive = 1
     """Fewest clients that must have sent an entry for it to count, 1 <= senders."""
 
+    @property
+    def hides_clients(self) -> bool:
+        """True if noise of the server or of clients hides what single clients hold."""
+        return self.epsilon is not None or self.local_noise > 0
+
 
 # Key -> value that ``privacy.preset = "strict"`` gives it where none is set.
 STRICT: Final[Mapping[str, object]] = MappingProxyType(

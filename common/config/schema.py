@@ -245,7 +245,7 @@ def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
     """Return the checks of what hides clients: noise covers sums alone."""
     privacy, robust = config.privacy, config.robust
     central, local = privacy.epsilon is not None, privacy.local_noise > 0
-    private = central or local
+    private = privacy.hides_clients
     rare, strict = privacy.senders > 1, privacy.preset == "strict"
     why = f"since privacy.{'epsilon' if central else 'local_noise'} is set"
     each = "each control would spend epsilon again"

@@ -48,7 +48,7 @@ def log_start(
             log.write(WarningGiven(run=MAIN, round=0, text=text))
         return
     full = tried.structure.full()
-    private = config.privacy.epsilon is not None
+    private = config.privacy.hides_clients
     dense = count_cost(tried.structure, full)
     log.write(
         RunStarted(

@@ -14,10 +14,10 @@ def count_labels(task: LoadedTask) -> LabelsCounted | None:
     """Count the examples of each class that the clients have.
 
     Returns:
-        The event; None under differential privacy, of more than 256 clients or classes,
+        The event; None where noise hides clients, of more than 256 clients or classes,
         and where examples have not one class each.
     """
-    count, private = task.num_outputs, task.config.privacy.epsilon is not None
+    count, private = task.num_outputs, task.config.privacy.hides_clients
     if private or len(task.clients) > _MOST_CLIENTS or not 0 < count <= _MOST_CLASSES:
         return None
     counts: dict[str, tuple[int, ...]] = {}

@@ -51,8 +51,9 @@ def check_base(config: Config) -> None:
         msg = "rounds.cuts is 0; want >= 1: a search tries cuts"
     elif config.client.validation == 0.0:
         msg = "client.validation is 0; want > 0: a search goes by the validation parts"
-    elif config.privacy.epsilon is not None:
-        msg = "privacy.epsilon is set; want none: each trial would spend it again"
+    elif config.privacy.hides_clients:
+        msg = "privacy.epsilon or local_noise is set; want none: each trial would spend"
+        msg += " it again"
     if msg:
         raise ConfigError(msg)
 
