@@ -77,7 +77,7 @@ _GOALS = (
 
 
 def pieces(seeds: Sequence[int]) -> list[Piece]:
-    """Return the runs; those of ``pruned`` train the same widths from scratch too."""
+    """Return the runs; ``pruned`` at 50 % trains the same widths from scratch too."""
     return [
         Piece(
             name=f"{method}-{share}-{seed}",
@@ -122,7 +122,7 @@ def _measure(method: str, share: int, seed: int) -> Raw:
         task, models = LoadedTask(config), result.directory / "model"
         raw: Raw = {key: result.summary[key] for key in (*_KEPT, *_SIZES)}
         raw["correct"] = packed_correct(models / "final.safetensors", task)
-        if method == "pruned":
+        if config.run.controls:
             raw["scratch"] = packed_correct(models / "scratch.safetensors", task)
     return raw
 
@@ -137,7 +137,7 @@ def _config(method: str, share: int, seed: int, folder: str) -> Config:
         "run.seed": seed,
         "run.engine": "inprocess",
         "run.evaluate_every": 100,
-        "run.controls": ["scratch"] if method == "pruned" else [],
+        "run.controls": ["scratch"] if (method, share) == ("pruned", 50) else [],
     }
     cuts = PRUNED if method == "pruned" else CUTS
     config = load_config(FOLDER / "pretrained-vision.toml", {**TRAINING, **cuts, **own})
