@@ -21,7 +21,7 @@ export OMP_NUM_THREADS := 1
 # Compiled tests are kept: they are collected in two thirds of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install hooks simulate check test test-fast coverage e2e e2e-faults browser lint format type \
+.PHONY: help install hooks simulate check test test-fast test-long coverage e2e e2e-faults browser lint format type \
 	imports bench fuzz-sanitized rival-nncodec rival-pfl bench-pfl docs
 .DEFAULT_GOAL := install
 
@@ -44,7 +44,7 @@ simulate: install  ## run a federation on this machine, some minutes; ARGS="--he
 
 check: lint type imports test-fast  ## what to run before each commit
 
-test: install  ## all tests but those of real devices; ARGS="tests/common -x"
+test: install  ## tests of what is on one machine; ARGS="tests/common -x"
 	$(PYTEST) $(ARGS)
 
 coverage: install  ## the same tests, and that they take 90 % of the branches
@@ -53,6 +53,9 @@ coverage: install  ## the same tests, and that they take 90 % of the branches
 
 test-fast: install  ## the tests without whole runs, Ray, Flower and subprocesses
 	$(PYTEST) -m "not slow" $(ARGS)
+
+test-long: install  ## more runs on Ray, nodes that die, kills at every moment, the site
+	$(PYTEST) -m long $(ARGS)
 
 e2e: install  ## devices over TLS with node keys, on this machine's loopback
 	$(BIN)/pytest -m e2e tests/e2e $(ARGS)

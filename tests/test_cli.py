@@ -67,6 +67,7 @@ def fail_with(monkeypatch, error, events=()):
     monkeypatch.setattr(fedprune.simulations.runs.run, "run", run)
 
 
+@pytest.mark.slow
 def test_help_needs_neither_torch_nor_flower_nor_ray():
     code = (
         "import sys, fedprune; sys.argv = ['fedprune', '--help']\n"
@@ -312,6 +313,7 @@ MISSING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "message"), MISSING.values(), ids=MISSING)
 def test_a_source_that_is_not_there_is_refused_before_torch_is_loaded(
     words, message, tmp_path

@@ -17,6 +17,7 @@ def test_the_page_of_public_names_has_each_of_them() -> None:
     assert [name for name in fedprune.__all__ if f"fedprune.{name}" not in text] == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

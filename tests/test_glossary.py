@@ -132,6 +132,7 @@ def test_an_owner_names_its_term(row):
         assert re.search(EDGE + re.escape(term), text, re.IGNORECASE)
 
 
+@pytest.mark.slow
 def test_no_banned_word_is_used():
     found = [
         f"{name}:{line}: {word}"
@@ -155,6 +156,7 @@ def test_every_exception_is_needed():
     assert not unused, "\n".join(unused)
 
 
+@pytest.mark.slow
 def test_no_docstring_begins_with_a_question():
     found = [
         f"{name}:{line}: {match[1]}"

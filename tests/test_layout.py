@@ -124,6 +124,7 @@ def test_the_version_is_the_same_everywhere():
     assert citation["license"] == project["license"]
 
 
+@pytest.mark.slow
 def test_nothing_reads_a_format_that_can_run_code():
     found = {str(path): banned_in(path.read_text("utf-8")) for path in sources()}
     assert len(found) > len(PACKAGES)
@@ -163,6 +164,7 @@ def test_constraints_pin_every_direct_dependency():
     assert "+" not in re.sub(r"(?m)^#.*", "", text)
 
 
+@pytest.mark.slow
 def test_what_flower_does_not_document_is_imported_by_few_files():
     public = {"flwr.app", "flwr.serverapp", "flwr.clientapp", "flwr.simulation"}
     found = set()

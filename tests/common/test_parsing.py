@@ -30,6 +30,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_json_that_python_wrote_is_read_as_python_reads_it(value):
     for ascii_only in (True, False):

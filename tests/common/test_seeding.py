@@ -26,6 +26,7 @@ parts = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(parts, parts)
 def test_two_streams_share_a_seed_only_when_all_their_parts_are_equal(first, second):
     assert (stream_seed(*first) == stream_seed(*second)) == (first == second)

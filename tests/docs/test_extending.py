@@ -76,6 +76,7 @@ def test_the_sample_passes_ruff_as_it_is(file, words):
     run("ruff", *words, "--no-cache", "--config", str(ROOT / "pyproject.toml"), file)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_sample_passes_mypy_as_it_is(file):
     run("mypy", "--config-file", str(ROOT / "pyproject.toml"), file)

@@ -16,6 +16,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
@@ -30,6 +31,7 @@ def test_hostile_clients_on_ray_send_the_bits_of_one_process(tmp_path, attack):
     assert figures(read_summary(runs["2"])) == figures(here)
 
 
+@pytest.mark.slow
 def test_a_run_says_who_is_hostile_and_how_often_a_backdoor_opens(tmp_path):
     honest = run_small(tmp_path / "honest", PARTIAL)
     hostile = run_small(tmp_path / "hostile", HOSTILE | ATTACKS["backdoor"])
@@ -45,6 +47,7 @@ def test_a_run_says_who_is_hostile_and_how_often_a_backdoor_opens(tmp_path):
     assert {event.status for event in answered} == {"accepted"}
 
 
+@pytest.mark.slow
 def test_ones_own_function_attacks_too(tmp_path):
     code = tmp_path / "mine.py"
     code.write_text(

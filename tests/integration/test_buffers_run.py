@@ -17,6 +17,8 @@ from fedprune.server.rounds.plan import plan_round
 from fedprune.simulations.export.export import export_run
 from fedprune.simulations.runs.api import simulate
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve()
 SETTINGS = {"task.model": f"{HERE}:stateful_net", "client.lr": 0.1}
 CUT = ("norm.running_mean", "norm.running_var", "scale.scale")

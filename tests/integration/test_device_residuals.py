@@ -124,6 +124,7 @@ def lost(place, harm):
     return [(e.round, list(e.clients)) for e in warnings]
 
 
+@pytest.mark.slow
 def test_a_device_opens_each_plan_once(place, monkeypatch):
     seen, real = [], opened.OpenedPlan
 
@@ -139,6 +140,7 @@ def test_a_device_opens_each_plan_once(place, monkeypatch):
         assert all("accuracy" in json.loads(line) for line in lines)
 
 
+@pytest.mark.slow
 def test_a_device_says_what_cpu_time_each_round_took(place, capfd):
     assert lost(place, lambda _: None) == []
     said = re.findall(

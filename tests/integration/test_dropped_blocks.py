@@ -168,12 +168,14 @@ def test_a_block_that_cost_too_much_comes_back_and_channels_go_instead(
     assert np.isfinite(result.summary["accuracy_final"])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_ray_gives_the_bits_of_one_process(dropped, tmp_path):
     found = on_ray(tmp_path, 2, SETTINGS)
     assert figures(read_summary(found)) == figures(dropped.summary)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_run_killed_at_any_moment_is_resumed_to_the_same_bits(dropped, tmp_path):
     given = module("crash_script", str(tmp_path), json.dumps(SETTINGS))

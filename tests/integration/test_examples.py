@@ -23,6 +23,7 @@ def test_a_regression_reports_r_squared(tmp_path):
     assert 0.2 < summary["accuracy_final"] < 1.0
 
 
+@pytest.mark.long
 def test_an_own_network_is_pruned_to_a_third_and_still_reads_digits(tmp_path):
     said, summary = run_example("own_model.py", tmp_path)
     assert "report in" in said

@@ -17,6 +17,8 @@ from fedprune.server.runs.events import ClientAnswered, ClientsPutAside, RoundFi
 from fedprune.simulations.engines import worker
 from fedprune.simulations.runs.api import simulate
 
+pytestmark = pytest.mark.slow
+
 FAULTY = {
     "task.clients": 8,
     "rounds.cohort": 5,
@@ -92,7 +94,7 @@ def test_a_resumed_run_meets_the_faults_that_it_would_have_met(
     assert told(run) == told(here.directory)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_ray_meets_the_same_faults_bit_for_bit(here, tmp_path):
     changes = [f"{key}={json.dumps(value)}" for key, value in FAULTY.items()]

@@ -155,6 +155,7 @@ def refused(capsys, folder, words, *parts):
         assert part in said
 
 
+@pytest.mark.slow
 def test_ones_own_run_goes_on_without_a_question(here, capsys):
     run = only(here)
     model = run / "model/final.safetensors"
@@ -177,6 +178,7 @@ def test_the_ledger_is_for_its_owner_alone(here):
     assert json.loads(entry.read_bytes())["run_id"] == only(here).name
 
 
+@pytest.mark.slow
 def test_code_that_has_changed_since_is_refused_with_the_difference(here, capsys):
     with (here / "net.py").open("a") as file:
         file.write("CHANGED = 1\n")

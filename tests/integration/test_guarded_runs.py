@@ -17,6 +17,8 @@ from fedprune.server.runs.events import (
 )
 from fedprune.simulations.runs.api import simulate
 
+pytestmark = pytest.mark.slow
+
 HOLDS = 0.7  # share of the parameters below which the accuracy falls by 40 points
 LIMIT = {"prune.max_accuracy_drop": 0.1, "rounds.cuts": 2, "prune.budget.params": 0.5}
 

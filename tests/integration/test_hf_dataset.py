@@ -27,6 +27,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.long
 def test_any_engine_ends_with_equal_bits(tmp_path):
     place = save(tmp_path / "d", train=ROWS, test=ROWS)
     changes = CHANGES | {"task.data": f"hf-dataset:{place}"}

@@ -64,6 +64,7 @@ def answer_with():
         yield install
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attack", "field"), ATTACKS.values(), ids=ATTACKS)
 def test_a_hostile_answer_is_refused_by_name_and_the_round_goes_on(
     tmp_path, answer_with, attack, field
@@ -127,6 +128,7 @@ def test_a_round_of_hostile_answers_only_ends_the_run_and_leaves_the_model(
     assert figures(resumed.summary) == figures(honest.summary)
 
 
+@pytest.mark.slow
 def test_a_client_whose_code_raises_fails_alone_and_with_its_reason(
     tmp_path, monkeypatch
 ):

@@ -5,7 +5,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from helpers.crash_script import DAMAGES, TRAPS, UNDISTURBED
+from helpers.crash_script import CONTROLLED, DAMAGES, LATE, TRAPS, UNDISTURBED
 from helpers.processes import child, module
 from helpers.small_runs import events, figures, read_summary
 
@@ -15,8 +15,6 @@ from fedprune.server.runs.events import (
     RoundFinished,
     WarningGiven,
 )
-
-LATE = ("in the control run", "when all rounds are done")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -30,14 +28,10 @@ def cases(tmp_path_factory):
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def undisturbed(cases):
-    return cases[UNDISTURBED]["run"]
-
-
 @pytest.mark.parametrize("moment", TRAPS)
-def test_a_run_killed_is_resumed_to_the_same_bits(cases, undisturbed, moment):
+def test_a_run_killed_is_resumed_to_the_same_bits(cases, moment):
     case = cases[moment]
+    undisturbed = cases[CONTROLLED if moment in LATE else UNDISTURBED]["run"]
     assert case["ended"] == -signal.SIGKILL
     assert "summary.json" not in case["left"]
     assert ("dense-journal.jsonl" in case["left"]) == (moment in LATE)
@@ -47,10 +41,9 @@ def test_a_run_killed_is_resumed_to_the_same_bits(cases, undisturbed, moment):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
-    cases, undisturbed, damage
-):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(cases, damage):
     case = cases[damage]
+    undisturbed = cases[UNDISTURBED]["run"]
     assert (case["ended"], case["resumed"]) == (-signal.SIGKILL, 0)
     (warning,) = events(case["run"], WarningGiven)
     assert "main-round-00002.safetensors is truncated or changed" in warning.text

@@ -37,6 +37,7 @@ def expected(tmp_path_factory):
     return figures(run_small(tmp_path_factory.mktemp("here"), LONG).summary)
 
 
+@pytest.mark.long
 def test_workers_that_die_or_stop_are_replaced_and_no_bit_changes(tmp_path, expected):
     folder = tmp_path / "runs"
     with child(simulate(folder), tmp_path) as run:
@@ -67,6 +68,7 @@ def short():
         yield path
 
 
+@pytest.mark.long
 def test_the_workers_of_a_node_that_dies_are_played_by_the_others(
     tmp_path, short, expected
 ):

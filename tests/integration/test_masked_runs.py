@@ -80,6 +80,7 @@ def test_an_exported_network_has_the_form_of_its_mask(tmp_path):
     assert found["mask"] == "2:4 in 2 tensors"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_ray_gives_the_bits_of_one_process(compressed, tmp_path):
     found = on_ray(tmp_path, 2, COMPRESSED)

@@ -164,6 +164,7 @@ def test_a_function_that_does_not_fit_ends_a_run_before_its_first_round(here, ca
     assert not (here / "runs").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_workers_of_ray_run_functions_of_ones_own_bit_for_bit(here):

@@ -78,6 +78,7 @@ def final_of(result):
     return result.directory / "model" / "final.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "network", "changes"), TASKS.values(), ids=TASKS)
 def test_inputs_of_any_kind_go_through_a_run_with_a_cut(kind, network, changes):
     result = simulate(kind(), SHORT | changes)
@@ -108,6 +109,7 @@ def right(outputs, targets):
     return float((outputs.argmax(1) == targets).double().mean())
 
 
+@pytest.mark.slow
 def test_a_task_and_its_settings_are_handed_over_in_several_ways(here):
     toml = here / "run.toml"
     toml.write_text("[task]\nclients = 3\n", encoding="utf-8")
@@ -125,6 +127,7 @@ def test_a_task_and_its_settings_are_handed_over_in_several_ways(here):
         simulate(OfTexts(), toml)  # its path is read: 3 clients, a cohort of 10
 
 
+@pytest.mark.slow
 def test_a_task_of_a_file_is_the_one_of_python_and_its_network_loads_by_itself():
     result = simulate(config=USED)
     assert result.summary["accuracy_final"] > 0.6
@@ -154,6 +157,7 @@ def dense(kind):
     return kind().under(load_config(None, {"task.outputs": 2})).network()
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_a_task_of_a_file():
     words = [f"--set={key}={json.dumps(value)}" for key, value in USED.items()]
     words = [word for word in words if "prune.budget=" not in word]
@@ -188,6 +192,7 @@ def stopped(here, *given):
     return next(path for path in (here / "stopped").iterdir() if path.is_dir())
 
 
+@pytest.mark.slow
 def test_a_run_of_a_task_of_a_file_goes_on_to_the_same_network(here):
     whole = simulate(config=USED)
     folder = stopped(here)
@@ -196,6 +201,7 @@ def test_a_run_of_a_task_of_a_file_goes_on_to_the_same_network(here):
     assert found.summary["model_sha256"] == whole.summary["model_sha256"]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_task_of_python_goes_on_with_the_task_alone(here):
     whole = simulate(OfTexts(), SHORT)
     folder = stopped(here, OfTexts())
@@ -212,6 +218,7 @@ class Halved(OfTexts):
         return 0.5 * super().loss(outputs, batch)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_task_of_python_does_not_go_on_with_another(here):
     folder = stopped(here, OfTexts())
     before = contents(folder)
@@ -226,6 +233,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", CHANGES.values(), ids=CHANGES)
 def test_a_run_does_not_go_on_when_the_code_of_its_task_changed(here, text):
     folder = stopped(here)
@@ -241,6 +249,7 @@ def test_a_run_does_not_go_on_when_the_code_of_its_task_changed(here, text):
     assert not simulate(resume_from=folder).was_finished
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_only_a_comment_of_its_task_changed(here):
     whole = simulate(config=USED)
     folder = stopped(here)

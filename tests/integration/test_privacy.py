@@ -13,6 +13,8 @@ from fedprune.server.runs.events import (
     read_events,
 )
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("dp_accounting")
 
 SETTINGS = {

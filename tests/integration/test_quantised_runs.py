@@ -59,6 +59,7 @@ def test_a_run_is_resumed_in_its_quantised_rounds_to_the_same_bits(
     assert all(found[name].tobytes() == wanted[name].tobytes() for name in wanted)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_ray_gives_the_bits_of_one_process(runs, tmp_path, kind):

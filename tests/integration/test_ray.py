@@ -39,6 +39,7 @@ def test_any_number_of_workers_gives_the_bits_of_one_process(tmp_path):
         assert summary["bytes_simulation"] > 0
 
 
+@pytest.mark.long
 def test_a_run_on_ray_survives_ctrl_c_and_then_kill_9(tmp_path):
     here = run_small(tmp_path / "here", LONG).summary
     folder = tmp_path / "ray"

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -32,6 +33,7 @@ def data():
     return inputs[:320], y[:320], inputs[320:], y[320:]
 
 
+@pytest.mark.slow
 def test_the_rows_that_no_client_uses_go_first(tmp_path):
     settings = {
         "task.clients": 4,

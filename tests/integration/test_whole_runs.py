@@ -26,6 +26,7 @@ from fedprune.server.runs.events import (
 BUDGET = {"prune.budget.params": 0.5}
 
 
+@pytest.mark.slow
 def test_an_undisturbed_run_leaves_all_that_it_promises(tmp_path):
     result = run_small(tmp_path, {"run.controls": ["dense"]})
     names = ("manifest.json", "config.toml", "events.jsonl", "metrics.csv")
@@ -46,6 +47,7 @@ def test_an_undisturbed_run_leaves_all_that_it_promises(tmp_path):
     assert sum(sent) == summary["bytes_up"]
 
 
+@pytest.mark.slow
 def test_a_run_says_which_widths_leave_its_budget_unused(tmp_path):
     # 12 and 24 channels by 8: 8 of the first are 0.69 of the weights, or less.
     settings = {"prune.width_multiple": 8, "prune.budget.params": 0.8}

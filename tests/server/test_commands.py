@@ -122,6 +122,7 @@ def test_the_health_check_asks_for_the_heartbeat_alone(printed, refused, tmp_pat
     assert printed("status", "--check", "--state", tmp_path) == []
 
 
+@pytest.mark.slow
 def test_submit_lets_new_clients_in_and_starts_the_run(printed, link, tmp_path):
     for more in ([], ["--quiet"], ["--json"]):
         link.asked.clear()
@@ -162,6 +163,7 @@ def serving(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 def test_serve_with_a_configuration_ends_with_its_run(printed, serving):
     lines = printed("serve", "--insecure", *SMALL)
     start, folder, ended = serving
@@ -180,6 +182,7 @@ def test_serve_without_a_configuration_waits(printed, serving):
     assert serving == [("::1", 1234, None, "127.0.0.1:9", False), "waited", "ended"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_carried_out_again(printed, serving, link):
     printed("submit", *SMALL)
     folder = link.asked[-1][1]

@@ -59,6 +59,7 @@ def test_a_package_that_does_not_import_is_told(light, monkeypatch, tmp_path):
     assert check.detail.endswith("does not import: OSError: no library")
 
 
+@pytest.mark.slow
 def test_torch_and_flower_are_imported_only_when_asked():
     code = "import sys; from fedprune.simulations.doctor import examine; "
     code += "examine(); print(*({'torch', 'flwr', 'ray'} & {*sys.modules}))"

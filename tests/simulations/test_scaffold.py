@@ -116,6 +116,7 @@ def test_a_template_runs_as_it_is_written(name, tmp_path, monkeypatch, capsys):
     assert summary["accuracy_final"] > (0.1 if name == "vision" else 1 / 3)
 
 
+@pytest.mark.slow
 def test_data_of_templates_are_the_same_each_time():
     for template in TEMPLATES.values():
         assert template.data() == template.data()

@@ -47,6 +47,7 @@ def tiny(net=Tiny, seed=0):
         return net()
 
 
+@pytest.mark.slow
 @given(count=st.integers(0, 50), size=st.integers(1, 20))
 def test_batches_hold_every_position_once(count, size):
     parts = list(batches(count, size))

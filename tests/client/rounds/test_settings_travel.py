@@ -108,6 +108,7 @@ def test_a_device_whose_own_file_says_other_values_trains_with_the_servers(tmp_p
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

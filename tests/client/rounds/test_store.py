@@ -47,6 +47,7 @@ FLOATS = arrays(
 )
 
 
+@pytest.mark.slow
 @given(values=FLOATS)
 def test_bfloat16_rounds_as_torch_does(values):
     bits = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()

@@ -57,6 +57,7 @@ def outputs_on(model, examples):
         return model.eval()(examples.batch(np.arange(len(examples))).inputs)
 
 
+@pytest.mark.slow
 def test_training_learns():
     model, examples = tiny(), make_examples(60)
     training = make_training(examples, epochs=20)

@@ -202,6 +202,7 @@ def test_a_header_that_names_a_tensor_twice_is_refused(tmp_path):
         read_tensors_file(place)
 
 
+@pytest.mark.slow
 def test_one_name_twice_among_many_is_found_at_once(tmp_path):
     entry = '{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
     names = [f"w{number:05d}" for number in range(60_000)]

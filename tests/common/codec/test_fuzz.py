@@ -34,6 +34,7 @@ def test_mutants_follow_from_the_seed():
         assert len(set(one)) > 10
 
 
+@pytest.mark.slow
 def test_an_accepted_mutant_is_a_whole_update():
     subject = subjects()[2]
     rng = np.random.default_rng(1)

@@ -67,6 +67,7 @@ configs = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(configs)
 def test_a_written_configuration_reads_back_equal(config):
     assert parse_config(config_to_toml(config)) == config

@@ -101,6 +101,7 @@ def test_natural_clients_are_not_dealt_out():
         partition(np.arange(6) % 2, kind="natural", clients=2, seed=0)
 
 
+@pytest.mark.slow
 def test_a_python_caller_hands_over_clients_and_a_run_takes_them(tmp_path):
     settings = small_settings(tmp_path / "runs") | {
         "task.partition.kind": "natural",
@@ -111,6 +112,7 @@ def test_a_python_caller_hands_over_clients_and_a_run_takes_them(tmp_path):
     assert (result.directory / "manifest.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_folder_of_clients_is_a_run_and_its_remarks_are_warnings(tmp_path):
     for part in ("train/ann", "train/bob", "train/cy", "test"):
         write_folder(tmp_path / part, {"cat": 4, "dog": 4})

@@ -216,6 +216,7 @@ def calls(draw):
     }
 
 
+@pytest.mark.slow
 @given(calls())
 @settings(max_examples=200, deadline=None)
 def test_every_example_goes_to_exactly_one_client_and_equal_seeds_agree(call):

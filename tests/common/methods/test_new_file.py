@@ -159,6 +159,7 @@ def test_before_the_file_there_is_no_such_name(kind):
         load_config(None, {kind.key: NAME[kind.name]})
 
 
+@pytest.mark.slow
 @ONE_AND_OTHERS
 def test_one_new_file_is_named_listed_carried_and_used(
     kind, add, settings, usual, tmp_path

@@ -103,6 +103,7 @@ def test_an_input_that_does_not_fit_is_refused_with_both_shapes(name, shape):
     assert str(shape) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_small_resnet_learns_a_rule_that_a_linear_model_cannot():
     torch_stream = torch.Generator().manual_seed(0)
     inputs = torch.randn(128, 1, 8, 8, generator=torch_stream)

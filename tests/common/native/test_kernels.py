@@ -68,6 +68,7 @@ def random_delta(rng, spec) -> SparseDelta:
     return SparseDelta(size=spec.size, indices=chosen, values=values)
 
 
+@pytest.mark.slow
 @given(SEEDS)
 def test_a_stream_of_symbols(seed):
     rng = np.random.default_rng(seed)
@@ -101,6 +102,7 @@ def test_a_stream_of_symbols(seed):
     assert_equal(work)
 
 
+@pytest.mark.slow
 @given(SEEDS, st.sampled_from(["int8", "step", "float32"]))
 def test_an_update(seed, values):
     rng = np.random.default_rng(seed)

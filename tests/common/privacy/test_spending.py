@@ -16,6 +16,7 @@ from fedprune.common.privacy.spending import (
 accounting = pytest.importorskip("dp_accounting")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0])
 def test_the_noise_spends_the_epsilon_that_the_accountant_computes(epsilon):
     releases = {Release.DELTA: 12, Release.MOMENTS: 13, Release.FIGURES: 13}

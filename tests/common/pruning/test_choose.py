@@ -89,6 +89,7 @@ def test_every_choice_is_nested_legal_and_within_cap_and_floor(
         assert before - after <= most + 1e-9 or after == one_step
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(NETS)), st.integers(0, 99), TARGETS)
 def test_the_targets_are_met_and_no_group_could_keep_more(name, seed, targets):
     structure = STRUCTURES[name]

@@ -144,6 +144,7 @@ def test_tied_tensors_stay_one_object_and_the_law_holds():
     torch.testing.assert_close(cut(example), masked(example), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_nothing_of_a_network_stays_alive_after_it_was_traced_and_cut():
     model = LeNet()
     structure = find_structure(model, torch.randn(1, 1, 14, 14))

@@ -116,6 +116,7 @@ def test_where_no_legal_width_is_near_the_nearest_is_taken():
 SIZES = st.lists(st.integers(2, 40), min_size=2, max_size=4)
 
 
+@pytest.mark.slow
 @given(SIZES, st.integers(0, 9), st.floats(0.05, 1.0), st.sampled_from([1, 2, 4, 8]))
 def test_any_chain_ends_as_near_as_any_single_other_step_would(
     sizes, seed, target, multiple

@@ -38,6 +38,7 @@ def test_the_units_are_those_counted_by_hand(name):
     assert find_structure(other.train(), example) == structure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_cut_network_equals_the_masked_dense_network(name, seed):

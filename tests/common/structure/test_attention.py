@@ -120,6 +120,7 @@ def test_a_cut_network_is_cut_again():
     assert check_exact(model, structure, TOKENS) <= 1e-12
 
 
+@pytest.mark.slow
 # torch.compile cannot name what a mode changes, which is nothing that lasts.
 @pytest.mark.filterwarnings("ignore:While compiling:UserWarning")
 @pytest.mark.parametrize("strict", [True, False])

@@ -122,6 +122,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED)
 def test_wrong_calls_are_refused_before_anything_starts(
     words, message, capsys, tmp_path, monkeypatch

@@ -72,6 +72,7 @@ def test_a_wrong_token_in_the_address_is_refused_beside_a_right_cookie(folder):
         assert client.get("/", params={"token": "no"}).status_code == 401
 
 
+@pytest.mark.slow
 def test_programs_have_the_token_in_a_header(folder):
     with served(folder) as (client, token):
         headers = {"Authorization": f"Bearer {token}"}
@@ -94,6 +95,7 @@ def test_nothing_can_be_done_but_read(method, folder):
         assert client.request(method, "/figures.json").status_code == 405
 
 
+@pytest.mark.slow
 def test_every_answer_forbids_what_a_page_does_not_need(folder):
     with served(folder) as (client, token):
         bearer = {"Authorization": f"Bearer {token}"}
@@ -120,11 +122,13 @@ def test_the_page_is_the_report_with_a_script_that_asks_again(folder):
         assert "not finished: round 2 of 24" in text
 
 
+@pytest.mark.slow
 def test_without_a_run_the_page_waits_for_one():
     with inside() as client:
         assert client.get("/figures.json").json()["title"] == "No run yet"
 
 
+@pytest.mark.slow
 def test_a_request_that_knows_all_waits_for_the_next_round(folder):
     with inside(folder) as client:
         first = client.get("/figures.json")
@@ -236,6 +240,7 @@ def test_the_end_is_told_to_an_open_page_before_the_server_ends(folder):
     assert not page.thread.is_alive()
 
 
+@pytest.mark.slow
 def test_watching_reads_and_writes_nothing(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
     with inside(folder) as client:

@@ -431,6 +431,7 @@ def test_a_broken_summary_is_an_integrity_error(tmp_path):
         write_report([folder.path])
 
 
+@pytest.mark.slow
 def test_a_report_needs_nothing_heavy():
     code = "import sys, fedprune.server.report\n"
     code += "heavy = {'matplotlib', 'starlette', 'uvicorn', 'ray', 'flwr'}\n"

@@ -86,6 +86,7 @@ def is_change(data):
     return data[2] == codec.Kind.CHANGE
 
 
+@pytest.mark.slow
 def test_a_client_is_sent_everything_first_and_then_what_changed(tmp_path):
     federation = Federation(tmp_path)
     clients = federation.run_spec.clients
@@ -123,6 +124,7 @@ def test_the_final_rounds_have_a_fine_grid(tmp_path):
     assert 0 < lost(final) < lost(state) / 2
 
 
+@pytest.mark.slow
 def test_who_missed_rounds_is_told_from_what_it_holds_and_shares_that_with_others(
     tmp_path,
 ):
@@ -145,6 +147,7 @@ def test_who_missed_rounds_is_told_from_what_it_holds_and_shares_that_with_other
         assert federation.open(plan).weights.tobytes() == work.weights.tobytes()
 
 
+@pytest.mark.slow
 def test_who_did_not_answer_is_sent_everything(tmp_path):
     federation = Federation(tmp_path)
     clients = federation.run_spec.clients
@@ -154,6 +157,7 @@ def test_who_did_not_answer_is_sent_everything(tmp_path):
     assert [kind(plans[name]) for name in clients] == [0, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_who_holds_a_broadcast_that_is_no_longer_remembered_is_sent_everything(
     tmp_path,
 ):
@@ -174,6 +178,7 @@ def test_who_holds_a_broadcast_that_is_no_longer_remembered_is_sent_everything(
         assert federation.open(plan).weights.tobytes() == work.weights.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["lost", "cut off", "flipped", "another"])
 def test_a_client_without_its_file_says_so_and_is_sent_everything(tmp_path, harm):
     federation = Federation(tmp_path)
@@ -218,6 +223,7 @@ def test_a_worker_whose_files_are_lost_fails_its_clients_by_name(tmp_path):
         finish_round(federation.state, work, answers, federation.run_spec)
 
 
+@pytest.mark.slow
 def test_a_change_passes_through_a_cut_and_through_its_rollback(tmp_path):
     federation = Federation(
         tmp_path,
@@ -237,6 +243,7 @@ def test_a_change_passes_through_a_cut_and_through_its_rollback(tmp_path):
     assert all(held == {number} for number, held in enumerate(kinds))
 
 
+@pytest.mark.slow
 def test_a_change_gives_back_what_a_rollback_gives_back(tmp_path):
     federation = Federation(tmp_path)
     structure = federation.run_spec.structure

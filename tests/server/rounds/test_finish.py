@@ -700,6 +700,7 @@ def test_parts_are_added_and_records_come_in_the_order_of_their_ids(tmp_path):
     assert parts.bytes_simulation == 5
 
 
+@pytest.mark.slow
 def test_a_whole_run_meets_its_budget_and_ends(tmp_path):
     task = make_task()
     run_spec = make_setting(task)

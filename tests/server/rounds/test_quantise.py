@@ -91,6 +91,7 @@ def at_the_last_round(tmp_path, **changes):
     return task, run_spec, state
 
 
+@pytest.mark.slow
 def test_int8_takes_the_broadcast_as_teacher_and_cuts_to_multiples_of_4(tmp_path):
     task, run_spec, state = at_the_last_round(
         tmp_path, quantise__kind="int8", quantise__distill=0.25
@@ -107,6 +108,7 @@ def test_int8_takes_the_broadcast_as_teacher_and_cuts_to_multiples_of_4(tmp_path
     assert (last.quantise, last.distill_weight) == ("none", 0.0)
 
 
+@pytest.mark.slow
 def test_a_codebook_round_sends_and_moves_values_alone(tmp_path):
     task, run_spec, state = at_the_last_round(
         tmp_path, quantise__kind="codebook", quantise__bits=2
@@ -145,6 +147,7 @@ def matrices(spec):
         start_ += tensor.size
 
 
+@pytest.mark.slow
 def test_without_a_kind_nothing_changes(tmp_path):
     _, run_spec, state = at_the_last_round(tmp_path)
     plan = plan_round(state, run_spec).plan

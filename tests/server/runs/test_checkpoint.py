@@ -247,6 +247,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
         checkpoints.restore()
 
 
+@pytest.mark.slow
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path_factory, place, bit):
     folder = tmp_path_factory.mktemp("run")
@@ -258,6 +259,7 @@ def test_any_flipped_bit_of_a_checkpoint_is_noticed(tmp_path_factory, place, bit
     assert checkpoints.restore().state.round == 1
 
 
+@pytest.mark.slow
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_any_changed_byte_of_the_journal_is_survived(tmp_path_factory, place, value):
     folder = tmp_path_factory.mktemp("run")
@@ -475,6 +477,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_at_any_step_leaves_a_whole_state(tmp_path, monkeypatch):
     states = list(large_states())
     steps = 0

@@ -70,6 +70,7 @@ def test_a_broken_or_foreign_manifest_is_an_integrity_error(tmp_path, text):
         RunFolder.open(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_in_one_line_that_names_the_first(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     process = subprocess.Popen(

@@ -89,6 +89,7 @@ def driven(folder, task, engine, pause_s=0.0):
     return state, read_events(folder / "events.jsonl")
 
 
+@pytest.mark.slow
 def test_bytes_of_a_failed_cohort_are_counted_with_the_round_that_followed(tmp_path):
     calm, quiet = drive_small(tmp_path / "calm", 0)
     state, events = drive_small(tmp_path / "faulty", 1)
@@ -106,6 +107,7 @@ def test_bytes_of_a_failed_cohort_are_counted_with_the_round_that_followed(tmp_p
     assert calm.totals.bytes_up == sum(e.bytes_up for e in rounds)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_is_an_event_of_its_round_and_changes_nothing_else(tmp_path):
     calm, _ = drive_small(tmp_path / "calm", 0)
     state, events = drive_small(tmp_path / "unlucky", None)
@@ -151,6 +153,7 @@ def drive_cuts(folder, check):
         return drive(start(task, run_spec) if state is None else state, context)
 
 
+@pytest.mark.slow
 def test_every_cut_is_tried_once_and_trying_changes_nothing(tmp_path):
     tried = []
     task = make_task()
@@ -171,6 +174,7 @@ def test_every_cut_is_tried_once_and_trying_changes_nothing(tmp_path):
     assert with_check.totals == without.totals
 
 
+@pytest.mark.slow
 def test_a_cut_that_is_refused_is_no_state_and_the_run_goes_on_from_before(tmp_path):
     def refuse(keep):
         msg = "the cut of 'conv1' is not exact"
@@ -204,6 +208,7 @@ def test_a_structure_that_pairs_channels_wrongly_is_stopped_at_its_cut(tmp_path)
         drive_cuts(tmp_path / "wrong", cut_check(make_task(), wrong))
 
 
+@pytest.mark.slow
 def test_a_cut_without_votes_names_the_criterion_it_used(tmp_path):
     task = make_task(rounds__warmup=1, rounds__sparsify=1, rounds__cuts=1)
     run_spec = make_setting(task)
@@ -221,6 +226,7 @@ def test_a_cut_without_votes_names_the_criterion_it_used(tmp_path):
     assert any("no client scored" in text and "'taylor'" in text for text in said)
 
 
+@pytest.mark.slow
 def test_a_cut_that_too_few_told_covariances_for_warns(tmp_path):
     task = make_task(rounds__sparsify=1, rounds__cuts=1, prune__reconstruct=True)
     run_spec = make_setting(task)
@@ -295,6 +301,7 @@ def drive_late(folder, monkeypatch, failures=0, pause_s=30.0):
     return *driven(folder, task, engine, pause_s), naps
 
 
+@pytest.mark.slow
 def test_late_clients_are_counted_and_put_aside_with_an_event(tmp_path, monkeypatch):
     state, events, naps = drive_late(tmp_path, monkeypatch)
     rounds = list(of_kind(events, RoundFinished))
@@ -316,6 +323,7 @@ def test_late_clients_are_counted_and_put_aside_with_an_event(tmp_path, monkeypa
     assert found.pace == (60.0,) * 4  # the closing round trains nothing
 
 
+@pytest.mark.slow
 def test_attempts_of_a_round_wait_longer_each_time_and_count_their_time(
     tmp_path, monkeypatch
 ):

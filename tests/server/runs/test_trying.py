@@ -109,6 +109,7 @@ def test_a_training_forward_of_another_width_is_refused_where_something_is_cut()
     assert tried(Widened, rounds__cuts=0).units
 
 
+@pytest.mark.slow
 def test_a_server_without_data_finds_the_same():
     shaped = {"task__input_shape": [1, 4, 4], "task__outputs": 3}
     assert tried(Scaled, **shaped) == tried(Scaled)

@@ -120,6 +120,7 @@ def test_brute_force_finds_the_channel_of_two_convolutions():
     }
 
 
+@pytest.mark.slow
 def test_brute_force_finds_no_channel_before_a_layer_norm():
     torch.manual_seed(0)
     found = removable_channel(Normed(), noise(4))

@@ -18,6 +18,7 @@ SHORT = {
 }
 
 
+@pytest.mark.slow
 def test_the_network_of_a_finished_run_has_the_accuracy_of_its_summary():
     with ended(SHORT, 5) as run:
         folder = run.folder

@@ -50,6 +50,7 @@ def test_the_package_of_the_events_may_have_them(tmp_path, monkeypatch):
     assert counted(tmp_path, PLANTED["a subscript"]) == []
 
 
+@pytest.mark.slow
 def test_our_own_code_has_none():
     packages = ("common", "client", "server", "simulations")
     files = [path for name in packages for path in sorted((ROOT / name).rglob("*.py"))]

@@ -46,6 +46,7 @@ def pieces_of(seed, **changes):
     }
 
 
+@pytest.mark.slow
 def test_the_pick_is_that_of_the_verdict_and_its_loss_that_on_test_data():
     shown = {one.name: one for one in ROW.figures(pieces_of(0) | pieces_of(1))}
     head = "lenet, 5 % of the parameters"

@@ -37,6 +37,7 @@ def test_equal_differences_have_an_interval_of_length_zero():
     assert (found.low, found.high) == pytest.approx((0.5, 0.5))
 
 
+@pytest.mark.slow
 def test_figures_of_many_seeds_have_about_the_interval_of_students_t():
     values = np.random.default_rng(1).normal(2.0, 3.0, 30)
     found = interval([[value] for value in values])
@@ -59,6 +60,7 @@ def test_one_seed_says_nothing_about_others():
     assert verdict(shown.met, shown.goal) == "not resolved"
 
 
+@pytest.mark.slow
 def test_the_noise_of_few_examples_widens_the_interval():
     rng = np.random.default_rng(2)
     many, few = ([rng.normal(0, 1, n) for _ in range(3)] for n in (4000, 40))

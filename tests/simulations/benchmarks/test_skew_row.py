@@ -31,6 +31,7 @@ def counts(**changes):
     return found
 
 
+@pytest.mark.slow
 def test_the_worst_class_is_that_of_the_largest_mean_loss_beside_dense():
     found = {
         "run-0": piece(counts(), counts(c3=30, c7=36), counts(c3=41)),

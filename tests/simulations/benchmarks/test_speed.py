@@ -326,12 +326,14 @@ def test_the_state_row_scales_what_was_written_and_shows_its_worst():
     assert memory.met is False
 
 
+@pytest.mark.slow
 def test_residuals_that_are_written_take_what_was_estimated(tmp_path):
     found = state_row.written(2, 2, "mlp")
     assert found["generations"] == 2 * (1 + state_row.IN_FLIGHT)
     assert found["estimate"] == pytest.approx(found["bytes"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_command_is_its_own_and_not_that_of_who_starts_it():
     held = np.ones(600 << 20, dtype=np.uint8)  # far more than a list of words takes
     assert 0 < state_row._process("--version")["peak"] < held.nbytes

@@ -21,6 +21,7 @@ TWO_ROUNDS = {
 }
 
 
+@pytest.mark.slow
 def test_the_example_of_an_own_task_is_cut_to_its_budget(tmp_path):
     summary = fedprune.simulate(config=TWO_ROUNDS | {"run.dir": str(tmp_path)}).summary
     assert (summary["cuts"], summary["refused"], summary["failed"]) == (1, 0, 0)

@@ -43,6 +43,7 @@ def run(tmp_path, *words):
     return {f["name"]: f for f in json.loads(target.read_bytes())["figures"]}
 
 
+@pytest.mark.slow
 def test_figures_are_paired_with_the_honest_run_of_the_same_seed(tmp_path, fake):
     found = run(tmp_path, "attacks", "--only", "norm-iid-", "--seeds", "3")
     head = "attacks: batch norm, IID, "
@@ -89,6 +90,7 @@ def test_every_rule_stands_beside_the_defaults():
         assert f"norm-dirichlet-none-{rule}-0" in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoke", [False, True])
 def test_every_case_is_a_valid_configuration_with_a_name_of_its_own(smoke):
     for row in [*attack_rows.rows(smoke=smoke), cost_row.row(smoke=smoke)]:

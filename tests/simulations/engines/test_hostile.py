@@ -171,6 +171,7 @@ def test_a_mimic_sends_the_delta_of_the_first_client(tmp_path, honest):
     assert cosine > 0.95
 
 
+@pytest.mark.slow
 def test_what_hostile_clients_know_does_not_depend_on_who_ran_before(tmp_path):
     """Later rounds have residuals: both orders see them as the round before left."""
     both = []

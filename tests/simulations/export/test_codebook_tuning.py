@@ -117,6 +117,7 @@ def test_a_codebook_that_cannot_be_better_stays(task, monkeypatch):
     assert get_weights(model).tobytes() == before.tobytes()
 
 
+@pytest.mark.slow
 def test_an_export_reloads_the_fine_tuned_codebook_bit_for_bit(tmp_path, capsys):
     folder, model = a_run(tmp_path, "mlp")
     folder.config.write_text(CONFIG)

@@ -58,6 +58,7 @@ def test_an_uncut_network_loads_without_a_plan_of_its_own(run):
     }
 
 
+@pytest.mark.slow
 def test_an_exported_safetensors_file_loads_alone_in_another_folder(run, tmp_path):
     folder, model = run
     target = tmp_path / "edge.safetensors"
@@ -87,6 +88,7 @@ def test_onnx_answers_like_torch_for_any_batch_and_holds_no_path(run, tmp_path):
         assert np.allclose(runner(batch.numpy()), want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_check_sees_another_network(run):
     folder, model = run
     other = load_model(folder.model / "dense.safetensors")

@@ -17,6 +17,7 @@ from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.export.latency_table import profile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_every_layer_is_measured_at_legal_widths_up_to_its_own(runtime):
     torch.manual_seed(0)

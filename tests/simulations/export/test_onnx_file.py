@@ -165,6 +165,7 @@ def of_length(length, count=2):
     return {"ids": ids, "mask": torch.ones(count, length, dtype=torch.bool)}
 
 
+@pytest.mark.slow
 def test_lengths_that_differ_between_examples_are_free_in_the_file(tmp_path):
     model, path = Pooled().eval(), tmp_path / "a.onnx"
     assert write_onnx(model, of_length(6), path, [of_length(4, 1), of_length(6, 1)])
@@ -174,6 +175,7 @@ def test_lengths_that_differ_between_examples_are_free_in_the_file(tmp_path):
         np.testing.assert_allclose(found[0], model(**given).detach().numpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_length_stays_that_the_code_writes_or_no_example_changes(tmp_path):
     path = tmp_path / "a.onnx"
     ids = [of_length(n)["ids"] for n in (6, 12)]

@@ -64,6 +64,7 @@ def test_the_network_that_is_loaded_has_the_quantised_weights_bit_for_bit(
         assert answer(again).tobytes() == answer(model).tobytes()
 
 
+@pytest.mark.slow
 def test_a_packed_network_is_a_fraction_of_its_floats(run, tmp_path):
     folder, model = run
     sizes = {}
@@ -215,6 +216,7 @@ def test_an_architecture_that_makes_another_network_is_noticed(data, tmp_path):
         load_model(path, factory=lambda: dense("lenet5"))
 
 
+@pytest.mark.slow
 def test_changed_bytes_with_right_digests_are_refused_or_read_whole(data):
     body = body_of(data)
     rng = np.random.default_rng(0)
@@ -231,6 +233,7 @@ def test_changed_bytes_with_right_digests_are_refused_or_read_whole(data):
     assert read < 60  # names, parents and moments may change
 
 
+@pytest.mark.slow
 def test_inspect_shows_fields_and_bytes_by_part(run, tmp_path):
     folder, model = run
     for values in KINDS:

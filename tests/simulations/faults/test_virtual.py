@@ -77,6 +77,7 @@ def test_stragglers_are_left_out_of_the_sum_and_named(tmp_path):
     assert answers.total.num_examples == plain.total.num_examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["mean", "median"])
 def test_both_kinds_of_sums_leave_out_the_same_answers(tmp_path, rule):
     one = Federation(tmp_path, faults__stragglers=0.25, robust__aggregate=rule, **QUICK)
@@ -101,6 +102,7 @@ def test_a_slow_client_counts_when_the_grace_period_is_long_enough(tmp_path):
     assert answers.closing.seconds == 600.0
 
 
+@pytest.mark.slow
 def test_no_more_answers_count_than_the_goal_and_the_first_change(tmp_path):
     one = Federation(tmp_path, rounds__cohort=2, rounds__over_select=2.0, **QUICK)
     chosen = set()
@@ -115,6 +117,7 @@ def test_no_more_answers_count_than_the_goal_and_the_first_change(tmp_path):
     assert one.state.absences == {}
 
 
+@pytest.mark.slow
 def test_a_slow_client_is_put_aside_after_two_rounds_and_comes_back(tmp_path):
     few = {"task__clients": 5, "rounds__cohort": 5, "rounds__minimum": 1}
     few["rounds__put_aside"] = 3

@@ -83,6 +83,7 @@ def test_a_second_call_makes_what_is_missing_and_keeps_what_was_changed(tmp_path
     assert (folder.keys("client-000") / "node.key").read_bytes() == key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "why"),
     [

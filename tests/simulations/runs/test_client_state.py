@@ -39,6 +39,7 @@ def residual_files(root):
     return sorted(root.glob("run-1/client-*/round-*"))
 
 
+@pytest.mark.slow
 def test_residuals_take_what_was_estimated(tmp_path):
     _, _, task = run_rounds(tmp_path, 5)
     files = residual_files(tmp_path)
@@ -89,6 +90,7 @@ def test_stateless_clients_keep_no_residual_and_are_sent_everything(tmp_path):
         assert {one.acknowledged for one in work.request.assignments} == {0}
 
 
+@pytest.mark.slow
 def test_a_stateless_client_answers_with_nothing_stored(tmp_path):
     works, state, task = run_rounds(tmp_path / "kept", 3, update__stateless=True)
     for number, work in enumerate(works):

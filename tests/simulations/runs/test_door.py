@@ -268,6 +268,7 @@ def test_a_run_with_squared_error_is_the_same_with_the_axis_or_without(tmp_path)
     assert [found[0][key] for key in same] == [found[1][key] for key in same]
 
 
+@pytest.mark.slow
 def test_a_forward_in_bfloat16_runs(tmp_path):
     task = make_task(lambda: Net(bfloat16=True))
     assert try_network(task, task.build_model()).remarks == ()

@@ -56,6 +56,7 @@ class Death:
             raise Killed
 
 
+@pytest.mark.slow
 def test_a_run_reads_its_table_once_and_keeps_it(place, monkeypatch):
     read, count = latency._read, []
     monkeypatch.setattr(latency, "_read", lambda d: count.append(1) or read(d))

@@ -38,6 +38,7 @@ def refused(capsys, *words):
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["safetensors", "onnx", "fpz"])
 def test_an_export_takes_the_task_that_use_names(made, tmp_path, format_, capsys):
     target = tmp_path / f"x.{format_}"

@@ -125,6 +125,7 @@ class Own(OfTexts):
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_it_as_its_last_line(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(FILE, encoding="utf-8")
     words = ["simulate", "--use", "mine.py:Own", "--quiet"]
@@ -137,6 +138,7 @@ def test_the_command_line_shows_it_as_its_last_line(tmp_path, capsys):
     assert "--trust-code" not in text
 
 
+@pytest.mark.slow
 def test_the_hint_names_trust_code_where_the_run_needs_it(
     tmp_path, capsys, monkeypatch
 ):

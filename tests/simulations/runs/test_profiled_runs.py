@@ -21,6 +21,8 @@ from fedprune.common.profiling.activities import Activity, Side
 from fedprune.common.profiling.recorder import active_recorder
 from fedprune.server.runs.events import RoundFinished
 
+pytestmark = pytest.mark.slow
+
 PROFILED = {"run.profile": True}
 ROUNDS, CLIENTS = 7, 4  # with the closing round, which trains nothing
 
@@ -135,7 +137,7 @@ def played(run):
     return titles["local training"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_workers_on_ray_hand_their_time_over(tmp_path, plain):
     settings = small_settings(tmp_path, {"run.engine": "ray", "run.workers": 2})

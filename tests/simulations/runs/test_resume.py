@@ -288,6 +288,7 @@ def damage(path):
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [delete, damage])
 def test_lost_residuals_are_said_with_the_clients_they_were_of(folder, harm):
     took_part = {path.parent.name for path in residuals(folder)}
@@ -304,6 +305,7 @@ def test_lost_residuals_are_said_with_the_clients_they_were_of(folder, harm):
     assert "residuals are missing or damaged" in written
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_lost_residuals(folder, capsys, monkeypatch):
     for path in residuals(folder):
         path.unlink()
@@ -316,6 +318,7 @@ def test_the_command_line_shows_lost_residuals(folder, capsys, monkeypatch):
     assert "residuals are missing or damaged, of client-" in shown
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_nothing_goes_on_without_a_word(folder):
     assert goes_on(folder) == []
 

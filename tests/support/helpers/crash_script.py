@@ -3,8 +3,9 @@
     python -m helpers.crash_script FOLDER [SETTINGS]
 
 With settings, a JSON object, only the moments of
-``fedprune.simulations.engines.faults``.  Runs once
-undisturbed, which imports and warms everything, and forks for each of the other runs.
+``fedprune.simulations.engines.faults``; without, the moments of ``LATE`` are those of a
+run with a control.  Runs once undisturbed, which imports and warms everything, and
+forks for each of the other runs.
 Writes ``FOLDER/results.json``: for each case the signal that ended the first process,
 and the run folder.
 """
@@ -29,7 +30,8 @@ from fedprune.simulations.runs.api import simulate
 from helpers.small_runs import only_run, small_settings
 
 UNDISTURBED = "undisturbed"
-CHANGES = {"run.controls": ["dense"]}
+CONTROLLED = "undisturbed, with a control"
+LATE = ("in the control run", "when all rounds are done")
 
 
 def half_a_line(_append, path, line):
@@ -94,15 +96,22 @@ def main():
     fedprune.simulations.runs.run._report = lambda folder: None
     base = Path(sys.argv[1])
     given = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
-    changes = given or CHANGES
+    controlled = {"run.controls": ["dense"]}
     late = TRAPS["right after the round of a cut"]
     traps = MOMENTS if given else TRAPS
     cases = {name: (trap, lambda run: None) for name, trap in traps.items()}
+    whole = {UNDISTURBED: given}
     if not given:
         cases |= {name: (late, damage) for name, damage in DAMAGES.items()}
-    whole = simulate(config=small_settings(base / UNDISTURBED, changes))
-    results = {UNDISTURBED: {"run": str(whole.directory)}}
+        whole |= {CONTROLLED: controlled}
+    results = {
+        name: {
+            "run": str(simulate(config=small_settings(base / name, changes)).directory)
+        }
+        for name, changes in whole.items()
+    }
     for number, (name, (trap, damage)) in enumerate(cases.items()):
+        changes = controlled if name in LATE else given
         results[name] = play(base / str(number), trap, damage, changes)
     (base / "results.json").write_text(json.dumps(results), encoding="utf-8")
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from fedprune.common.config import Config
 from fedprune.server.live.serving import LivePage
-from fedprune.server.runs.events.codec import parse_line
+from fedprune.server.runs.events import RoundFinished
+from fedprune.server.runs.events.base import MAIN
+from fedprune.server.runs.events.codec import Place, decode_event, parse_line
 from fedprune.simulations.benchmarks.kit.page.browser import chromium
 from fedprune.simulations.runs.progress import SilentProgress
 from fedprune.simulations.runs.run import run
 
 _STEP_S = 0.05  # between two looks at the page
 _ROUND = re.compile(r"round (\d+)")
-_MAIN = "main"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +104,10 @@ def watch(config: Config) -> Watching:
 def _written(log: Path) -> dict[int, float]:
     """Return when the event of each round of the run itself was written."""
     found = {}
-    for line in log.read_bytes().splitlines():
+    for number, line in enumerate(log.read_bytes().splitlines()[1:], start=2):
         record = parse_line(line) or {}
-        if record.get("event") == "round" and record.get("run") == _MAIN:
-            at = datetime.fromisoformat(str(record["time"])).timestamp()
-            found[int(str(record["round"]))] = at
+        event = decode_event(record, Place(log, number))
+        if isinstance(event, RoundFinished) and event.run == MAIN:
+            at = datetime.fromisoformat(str(record["time"]))
+            found[event.round] = at.timestamp()
     return found

@@ -93,6 +93,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "inputs", "count"), NETWORKS.values(), ids=NETWORKS)
 def test_the_integers_of_an_exported_file_are_those_of_training(
     tmp_path, make, inputs, count

@@ -137,6 +137,7 @@ def test_weights_beyond_the_grid_are_refused_by_name_and_tiny_ones_become_0():
     assert same(grid, empty_grid(ROWS))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_what_lies_on_a_grid_lies_exactly_on_its_coarsest(data):
@@ -185,6 +186,7 @@ def test_levels_in_other_steps_are_shifted():
     assert at(0) == [0, 0, 0, 0, 0]
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_both_encodings_are_read_to_the_same_bits(data):

@@ -220,6 +220,7 @@ def test_what_was_guessed_and_what_is_unusual_reaches_the_user(place):
 # ---- whole runs
 
 
+@pytest.mark.slow
 def test_a_run_over_the_clients_of_the_data_learns_and_prunes(place, tmp_path):
     result = simulate(config=settings(place, tmp_path / "runs"))
     assert result.summary["accuracy_final"] > 0.8

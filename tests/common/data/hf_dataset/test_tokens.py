@@ -89,6 +89,7 @@ def test_a_tensor_stays_a_tensor_and_tensors_by_name_are_padded(tokens):
     assert inputs["attention_mask"].sum(dim=1).tolist() == [5, 5, 5]
 
 
+@pytest.mark.slow
 def test_a_tokenizer_of_transformers_gives_the_same_ids_as_alone(tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")

@@ -320,6 +320,7 @@ print(hashlib.sha256(full.tobytes() + rule.tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_weights_do_not_depend_on_the_number_of_threads():
     found = set()
     for threads in ("1", "2"):

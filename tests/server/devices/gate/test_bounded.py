@@ -132,6 +132,7 @@ def reply_to(asked, size, parts=1):
     return made
 
 
+@pytest.mark.slow
 def test_a_reply_within_the_limit_arrives_when_it_is_whole(link):
     asked = link.ask(1)
     reply = reply_to(asked, SMALL)

@@ -108,6 +108,7 @@ def test_on_a_grid_they_differ_by_its_rounding_only(tmp_path):
     assert 0.0 < off.max() < 0.02 * np.abs(before.weights[kept]).max()
 
 
+@pytest.mark.slow
 def test_frozen_channels_are_cut_and_the_others_stay(tmp_path):
     federation = Federation(tmp_path, broadcast__values="float32", client__strength=3.0)
     before, after, structure = federation.start, federation.end, tiny_structure()

@@ -122,6 +122,7 @@ def bits(state):
     return [None if part is None else part.tobytes() for part in parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", STATEFUL)
 def test_a_cut_slices_the_state_as_it_slices_the_weights(tmp_path, optimizer):
     federation = Federation(tmp_path, server__optimizer=optimizer, server__lr=0.1)
@@ -142,6 +143,7 @@ def test_a_cut_slices_the_state_as_it_slices_the_weights(tmp_path, optimizer):
     federation.round()
 
 
+@pytest.mark.slow
 def test_a_rollback_restores_the_state_that_belongs_to_the_weights(
     tmp_path, monkeypatch
 ):
@@ -173,6 +175,7 @@ def test_the_closing_round_takes_no_step(tmp_path):
     assert bits(after.optimizer) == bits(before.optimizer)
 
 
+@pytest.mark.slow
 def test_masked_weights_stay_zero_though_their_momentum_is_not(tmp_path):
     task = make_task(
         server__optimizer="momentum",
@@ -190,6 +193,7 @@ def test_masked_weights_stay_zero_though_their_momentum_is_not(tmp_path):
     assert state.optimizer.momentum[gone].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", STATEFUL)
 def test_a_state_read_from_a_checkpoint_goes_on_with_the_same_bits(tmp_path, optimizer):
     changes = {"server__optimizer": optimizer, "server__lr": 0.1}

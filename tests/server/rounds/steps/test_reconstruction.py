@@ -300,6 +300,7 @@ def a_cut(tmp_path, *, reconstruct):
     return state, after, answers
 
 
+@pytest.mark.slow
 def test_a_cut_round_asks_and_rebuilds(tmp_path):
     before, plain, _ = a_cut(tmp_path / "a", reconstruct=False)
     _, after, answers = a_cut(tmp_path / "b", reconstruct=True)

@@ -87,6 +87,7 @@ def test_no_client_is_sent_a_change_of_what_it_held(run):
     assert plan.settings.since == run.cut.round
 
 
+@pytest.mark.slow
 def test_clients_drop_the_residuals_of_the_rounds_before(run, tmp_path):
     sums = {}
     for since in (run.cut.restarted, 0):  # with 0 they would be sent now
@@ -119,6 +120,7 @@ def test_the_rounds_that_remain_have_a_whole_schedule(run):
     assert found[0] == config.client.lr
 
 
+@pytest.mark.slow
 def test_fresh_weights_are_never_rolled_back(run):
     # As if the network before the cut had been perfect.
     before = run.cut.previous
@@ -131,6 +133,7 @@ def test_fresh_weights_are_never_rolled_back(run):
     assert np.array_equal(last.keep, state.keep)
 
 
+@pytest.mark.slow
 def test_a_resume_right_after_the_restart_ends_with_the_same_bits(run, tmp_path):
     whole = Run(tmp_path / "whole")
     stopped = Run(tmp_path / "stopped")
@@ -140,6 +143,7 @@ def test_a_resume_right_after_the_restart_ends_with_the_same_bits(run, tmp_path)
     assert one.weights.tobytes() == two.weights.tobytes()
 
 
+@pytest.mark.slow
 def test_only_the_last_of_several_cuts_draws(tmp_path):
     slow = {"rounds__cuts": 2, "prune__schedule": "linear", "prune__step_cap": 0.4}
     budget = {"params": 0.3}
