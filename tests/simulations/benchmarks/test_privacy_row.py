@@ -48,7 +48,7 @@ def test_figures_are_paired_by_seed():
         "open-0": {"accuracy_final": 0.9},
         "private-0": {"accuracy_final": 0.8},
         "private-1": {"accuracy_final": 0.1},
-        "leak-0": {"single": 0.6, "of_sum": 0.1},
+        "leak-0": {"single": 0.6, "of_sum": 0.1, "membership": 0.55},
     }
     values = {one.name: one.value for one in privacy_row._figures(found)}
     assert values["privacy: accuracy lost by epsilon 8, 100 clients"] == pytest.approx(
@@ -56,3 +56,12 @@ def test_figures_are_paired_by_seed():
     )
     one_update = "privacy: correlation of label counts with one update, no noise"
     assert values[one_update] == 0.6
+    blind = "privacy: membership inference by the loss, AUC, 10 clients, no noise"
+    assert values[blind] == 0.55
+
+
+def test_the_area_is_that_of_all_pairs():
+    rng = np.random.default_rng(0)
+    ones, others = rng.integers(0, 9, 50) / 2.0, rng.integers(1, 9, 30) / 2.0
+    pairs = [(a < b) + (a == b) / 2 for a in ones for b in others]
+    assert privacy_row.smaller(ones, others) == pytest.approx(np.mean(pairs))

@@ -1,4 +1,4 @@
-"""Losses of test examples, and how they are stored."""
+"""Losses of examples, and how they are stored."""
 
 import base64
 import binascii
@@ -10,19 +10,23 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedprune.client.rounds.measure import batches
+from fedprune.common.data.examples import Examples
 from fedprune.common.errors import IntegrityError
 from fedprune.common.tasks.loaded import LoadedTask, run_network
 
 _FORM = np.dtype("<f4")
 
 
-def losses(model: nn.Module, task: LoadedTask) -> NDArray[np.float32]:
-    """Return the loss of each test example, float32[examples]."""
+def losses(
+    model: nn.Module, task: LoadedTask, examples: Examples | None = None
+) -> NDArray[np.float32]:
+    """Return the loss of each example, those of the test by default, float32[n]."""
+    chosen = task.test if examples is None else examples
     parts = []
     model.eval()
     with torch.no_grad():
-        for places in batches(len(task.test), 256):
-            batch = task.test.batch(places)
+        for places in batches(len(chosen), 256):
+            batch = chosen.batch(places)
             parts.append(task.loss(run_network(model, batch.inputs), batch).numpy())
     return np.concatenate(parts).astype(np.float32)
 

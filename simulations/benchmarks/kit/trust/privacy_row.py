@@ -7,6 +7,9 @@ without noise, and with the same bounds (equal weights, clip) by a huge epsilon.
 What one update tells: the correlation of a client's label counts with the sums of its
 delta over the rows of the last layer, one row a class (10 clients, Dirichlet 0.5),
 without noise and with that of ``privacy.preset = "strict"``.
+
+What the final network tells: how well a threshold on the loss parts the examples that
+it was trained on from those of the test (Yeom et al. 2018, arXiv:1709.01604).
 """
 
 import secrets
@@ -26,7 +29,8 @@ from fedprune.common.messages import ClientUpdate
 from fedprune.common.spec import ModelSpec
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw, spread_text
-from fedprune.simulations.benchmarks.kit.science.ended import ended
+from fedprune.simulations.benchmarks.kit.science.ended import Ended, ended
+from fedprune.simulations.benchmarks.kit.science.losses import losses
 from fedprune.simulations.benchmarks.kit.science.rows import Found, Piece, Row, figure
 from fedprune.simulations.benchmarks.kit.trust.cases import Case
 from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
@@ -46,6 +50,12 @@ _SIDES: Mapping[str, Mapping[str, object]] = {
     "open": {},
     "bounded": {"privacy.epsilon": 1e6, "privacy.clip": 1.0},
     "private": {"privacy.epsilon": 8.0, "privacy.clip": 1.0},
+}
+_ALL_SIDES: Mapping[str, str] = {  # piece -> what it is in the table
+    "open": "100 clients, no noise",
+    "private": "100 clients, epsilon 8",
+    "leak": "10 clients, no noise",
+    "strict": '10 clients, privacy.preset = "strict"',
 }
 _KEPT = ("accuracy_final", "bytes_up", "bytes_down", "model_bytes_final", "privacy")
 _WATCHED = 5  # round whose updates are looked at
@@ -97,7 +107,7 @@ def _pieces(seeds: Sequence[int]) -> list[Piece]:
 
 def _noised(side: str, seed: int) -> Raw:
     with _with_key(_settings(side)) as settings, ended(settings, seed) as run:
-        return run.figures(*_KEPT)
+        return run.figures(*_KEPT) | {"membership": _membership(run)}
 
 
 @contextmanager
@@ -153,7 +163,7 @@ def _leak(side: str, seed: int) -> Raw:
         _watching(seen),
         ended(settings, seed) as run,
     ):
-        accuracy = run.figures("accuracy_final")
+        kept = run.figures("accuracy_final") | {"membership": _membership(run)}
         task = run.task
         counts = {
             client: np.bincount(
@@ -168,8 +178,28 @@ def _leak(side: str, seed: int) -> Raw:
     return {
         "single": float(np.mean(single)),
         "of_sum": float(np.mean(of_sum)),
-        **accuracy,
+        **kept,
     }
+
+
+def _membership(run: Ended) -> float:
+    """Return the area under the curve of the attack by the loss; 0.5 = it is blind."""
+    model, task = run.network(), run.task
+    parts = [task.client_data(client).train for client in task.clients]
+    members = [losses(model, task, part) for part in parts if len(part)]
+    return smaller(np.concatenate(members), losses(model, task))
+
+
+def smaller(ones: NDArray[np.floating], others: NDArray[np.floating]) -> float:
+    """Return the share of pairs whose first value is smaller; half of it for ties.
+
+    >>> smaller(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+    0.875
+    """
+    ordered = np.sort(others)
+    above = len(ordered) - np.searchsorted(ordered, ones, side="right")
+    least = len(ordered) - np.searchsorted(ordered, ones, side="left")
+    return float((above + least).mean() / (2 * len(ordered)))
 
 
 def _correlation(change: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
@@ -204,6 +234,15 @@ def _figures(found: Found) -> list[Figure]:
             )
     for side in _WATCHED_SIDES:
         shown += _told(side, found)
+    for side, words in _ALL_SIDES.items():
+        areas = [
+            float(raw["membership"])
+            for name, raw in found.items()
+            if name.rpartition("-")[0] == side and "membership" in raw
+        ]
+        if areas:
+            name = f"privacy: membership inference by the loss, AUC, {words}"
+            shown.append(figure(name, over_seeds(areas), note=spread_text(areas)))
     return shown
 
 
