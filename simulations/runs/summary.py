@@ -115,7 +115,7 @@ def summarise(
     # One that failed on its way has rounds, and no network.
     ended = DENSE in networks.controls
     control = of_run(events, RoundFinished, DENSE) if ended else []
-    equal = equal_accuracy(rounds, control)
+    equal = equal_accuracy(rounds, control, higher_is_better=task.higher_is_better)
     cuts = of_run(events, NetworkCut)
     rollbacks = of_run(events, CutRolledBack)
     dense_cost = count_cost(structure, full_plan(structure).keep)
