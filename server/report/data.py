@@ -152,6 +152,11 @@ class RunData:
         known = self.started.metric if self.started else "accuracy"
         return str(self.summary.get("metric", known))
 
+    @property
+    def lower_is_better(self) -> bool:
+        """True if a lower headline metric is better."""
+        return self.started is not None and self.started.better == "lower"
+
     def rounds(self, run: RunName = MAIN) -> list[RoundFinished]:
         """Return the rounds of the run, or of one of its controls."""
         return self._of_run(RoundFinished, run)
@@ -302,7 +307,7 @@ def _partial_summary(events: tuple[Event, ...]) -> dict[str, Any]:
         out["flops_dense"] = started.flops_dense
         out["clients"] = started.clients
     cuts, rollbacks = of_run(events, NetworkCut), of_run(events, CutRolledBack)
-    out |= {"cuts": len(cuts)} if cuts else {}
+    out |= {"cuts": len(cuts) - len(rollbacks)} if cuts else {}
     out |= {"rollbacks": len(rollbacks)} if rollbacks else {}
     main, control = (
         of_run(events, RoundFinished),

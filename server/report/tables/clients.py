@@ -16,6 +16,7 @@ from fedprune.server.runs.events import (
     ClientsPutAside,
     NetworkDelivered,
     of_kind,
+    of_run,
 )
 
 _MAX_ROWS = 200
@@ -31,7 +32,7 @@ def health(run: RunData) -> Table | None:
         answered[event.client].append(event)
     if not answered:
         return None
-    aside = {c: e.back for e in of_kind(run.events, ClientsPutAside) for c in e.clients}
+    aside = {c: e.back for e in of_run(run.events, ClientsPutAside) for c in e.clients}
     last = max((event.round for event in run.rounds()), default=0)
     rows = [
         _health_row(run, name, answered[name], aside.get(name, 0) > last + 1)

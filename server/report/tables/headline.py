@@ -147,6 +147,7 @@ def headline(run: RunData) -> Table:
             name[:1].upper() + name[1:],
             *(score(value, run.metric) for value in found[0]),
             _difference(run, final, control),
+            lower=run.lower_is_better,
         )
     ]
     known = validation(run)
@@ -180,16 +181,17 @@ def headline(run: RunData) -> Table:
     )
 
 
-def _cells(name: str, *values: str) -> tuple[Cell, ...]:
+def _cells(name: str, *values: str, lower: bool = False) -> tuple[Cell, ...]:
     *plain, difference = values
-    return (*cells(name, *plain), Cell(difference, kind=_colour(difference)))
+    return (*cells(name, *plain), Cell(difference, kind=_colour(difference, lower)))
 
 
-def _colour(note: str) -> str:
+def _colour(note: str, lower: bool) -> str:  # noqa: FBT001 - as _cells has it
     """Return the colour of gain or loss of a difference."""
     if not note:
         return ""
-    worse = note.startswith(MINUS) or note.endswith(("more", "larger", "slower"))
+    fallen = "+" if lower else MINUS
+    worse = note.startswith(fallen) or note.endswith(("more", "larger", "slower"))
     return "worse" if worse else "better"
 
 

@@ -13,10 +13,12 @@ from html.parser import HTMLParser
 import pytest
 from helpers.invented_run import DENSE, DENSITY, GROUPS, ROUNDS, WIDTHS, a_run, summary
 from helpers.some_events import (
+    ASIDE,
     CHECK,
     CLIENT,
     CLIENTS,
     CUT,
+    ROLLBACK,
     ROUND,
     STARTED,
     WAITING,
@@ -28,7 +30,9 @@ from helpers.some_events import (
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.server.report import report_on_end, write_report
 from fedprune.server.report.data import printable_run, read_run
+from fedprune.server.report.parts import Cell
 from fedprune.server.report.single import single
+from fedprune.server.report.tables.clients import health
 from fedprune.server.report.tables.rounds import checks
 from fedprune.server.report.text import DASH, MINUS, TIMES
 from fedprune.server.rounds.records import Status
@@ -311,6 +315,7 @@ def test_a_run_without_a_check_has_no_table_of_them(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
         log.write(at(ROUND, 1))
+        log.write(at(CHECK, 1, run="one-shot"))
     assert checks(read_run(folder.path)) is None
 
 
@@ -366,6 +371,39 @@ def test_figures_of_an_unfinished_run_come_from_its_events(tmp_path):
     assert data.summary["cuts"] == 1
     assert data.summary["accuracy_final"] == data.rounds()[-1].accuracy
     assert len(data.curve()) == 7
+
+
+def test_a_cut_that_was_taken_back_is_none_while_a_run_goes_on(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        for event in (CUT, at(CUT, 8, cycle=2), at(ROLLBACK, 9, cycle=2)):
+            log.write(event)
+    summary_ = read_run(folder.path).summary
+    assert (summary_["cuts"], summary_["rollbacks"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("better", "kind"), [("higher", "worse"), ("lower", "better")])
+def test_a_fall_of_the_score_is_a_gain_where_lower_is_better(tmp_path, better, kind):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, better=better, metric="perplexity"))
+        log.write(at(ROUND, 1, run="dense", accuracy=9.0))
+        log.write(at(ROUND, 1, accuracy=4.0))
+    ((_, table),) = single(read_run(folder.path)).parts[0].tables
+    assert table.rows[0][-1] == Cell(f"{MINUS}5.0000", kind=kind)
+
+
+def test_a_client_that_a_control_put_aside_is_not_aside_in_the_run(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(CLIENT)
+        log.write(at(ROUND, 1))
+        log.write(at(ASIDE, 1, run="dense", back=9))
+    run = read_run(folder.path)
+    assert health(run).rows[0][1].text == "accepted"
+    with EventLog(folder.events) as log:
+        log.write(at(ASIDE, 1, back=9))
+    assert health(read_run(folder.path)).rows[0][1].text == "put aside"
 
 
 def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):
