@@ -184,6 +184,26 @@ class RunData:
         """Every cut in order, with the widths it started from."""
         return tuple(_cuts(self.events, self.groups))
 
+    @property
+    def validation(self) -> float | None:
+        """The last score on the clients' validation parts; None without one."""
+        known = number(self.summary, "validation_accuracy_final")
+        if known is not None:
+            return known
+        found = [event.validation_accuracy for event in self.rounds()]
+        return next((value for value in reversed(found) if value is not None), None)
+
+    @property
+    def final_score(self) -> tuple[float | None, bool]:
+        """The final score, and whether it is that on test data.
+
+        Devices have no test data: their validation says it.
+        """
+        found = number(self.summary, "accuracy_final")
+        if found is not None or self.tested:
+            return found, True
+        return self.validation, False
+
     def accuracy(self, event: RoundFinished) -> float | None:
         """Return the accuracy of a round, on test data or of clients' validation."""
         return event.accuracy if self.tested else event.validation_accuracy

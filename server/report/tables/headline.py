@@ -118,18 +118,9 @@ def _score_card(run: RunData) -> Card:
     against = _difference(run, final, control)
     name, note = metric_name(run.metric), f"{against} to dense" if against else ""
     if final is None:  # devices have no test data: their validation says it
-        final = validation(run)
+        final = run.validation
         name += "" if final is None else ", validation"
     return Card(name=name, value=score(final, run.metric), note=note)
-
-
-def validation(run: RunData) -> float | None:
-    """Return the last score on the clients' validation parts, None without one."""
-    known = number(run.summary, "validation_accuracy_final")
-    if known is not None:
-        return known
-    found = [e.validation_accuracy for e in run.rounds()]
-    return next((value for value in reversed(found) if value is not None), None)
 
 
 def headline(run: RunData) -> Table:
@@ -150,7 +141,7 @@ def headline(run: RunData) -> Table:
             lower=run.lower_is_better,
         )
     ]
-    known = validation(run)
+    known = run.validation
     if final is None and known is not None:
         said = score(known, run.metric)
         rows = [_cells(f"Validation {name}", "", "", "", said, "")]
