@@ -24,7 +24,11 @@ from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs import run as runs
 from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.tuning.choice import chosen, cost
-from fedprune.simulations.tuning.figures import closing_accuracy, measured
+from fedprune.simulations.tuning.figures import (
+    closing_accuracy,
+    higher_is_better,
+    measured,
+)
 from fedprune.simulations.tuning.folder import BASE, write_recommended
 from fedprune.simulations.tuning.page import write_page
 from fedprune.simulations.tuning.record import (
@@ -119,7 +123,9 @@ class Search:
         space, trials = self.space, self.record.trials
         trial = next((one for one in trials if one.status == "running"), None)
         if trial is None:
-            seen = [self._seen(one) for one in trials]
+            dense = self.folder / self.record.reference.run / "events.jsonl"
+            higher = higher_is_better(read_events(dense))
+            seen = [self._seen(one, higher=higher) for one in trials]
             point = next_point(space, seen, space.base.run.seed)
             trial = Trial(number=len(trials) + 1, point=dict(point))
             self._write(self.record.with_trial(trial))
@@ -166,7 +172,7 @@ class Search:
             for events in (read_events(self.folder / one.run / "events.jsonl"),)
         ]
 
-    def _seen(self, trial: Trial) -> Seen:
+    def _seen(self, trial: Trial, *, higher: bool) -> Seen:
         target = parse_target(self.record.target)
         figures = trial.figures
         status = trial.status
@@ -174,7 +180,7 @@ class Search:
             point=trial.point,
             status="failed" if status == "running" else status,
             cost=None if figures is None else cost(figures, target),
-            rungs=dict(trial.rungs),
+            rungs={n: mean if higher else -mean for n, mean in trial.rungs},
         )
 
     def _config(self, space: Space, trial: Trial) -> Config:
