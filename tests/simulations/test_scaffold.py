@@ -122,6 +122,13 @@ def test_data_of_templates_are_the_same_each_time():
         assert template.data() == template.data()
 
 
+def test_devices_beside_another_template_are_refused(tmp_path, capsys):
+    words = ["init", str(tmp_path), "--template", "vision", "--devices"]
+    assert run_command_line(words) == 2
+    assert "want one of them" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_an_unknown_template_is_refused_with_those_that_exist(tmp_path, capsys):
     assert run_command_line(["init", str(tmp_path), "--template", "audio"]) == 2
     assert "want one of vision, text, tabular, devices" in capsys.readouterr().err
