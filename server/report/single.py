@@ -175,14 +175,14 @@ def _network(run: RunData) -> Iterator[Panel]:
 
 
 def _clients(run: RunData) -> Iterator[Panel]:
-    chart, table = bars.answers(run), clients.health(run)
+    chart, each = bars.answers(run), clients.health(run)
     if chart or clients.connected(run):
         yield Panel(
             name="health",
             title="Clients and their health",
             note=f"{clients.connected(run)}  {_statuses(run)}".strip(),
             chart=chart,
-            more=[More(title="Each client", table=table)] if table else [],
+            more=[each] if each else [],
         )
     strip = maps.participation(run)
     if strip:

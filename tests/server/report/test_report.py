@@ -18,6 +18,7 @@ from helpers.some_events import (
     CLIENT,
     CLIENTS,
     CUT,
+    DELIVERED,
     ROLLBACK,
     ROUND,
     STARTED,
@@ -32,7 +33,7 @@ from fedprune.server.report import report_on_end, write_report
 from fedprune.server.report.data import printable_run, read_run
 from fedprune.server.report.parts import Cell
 from fedprune.server.report.single import single
-from fedprune.server.report.tables.clients import health
+from fedprune.server.report.tables.clients import delivered, health
 from fedprune.server.report.tables.rounds import checks
 from fedprune.server.report.text import DASH, MINUS, TIMES
 from fedprune.server.rounds.records import Status
@@ -400,10 +401,26 @@ def test_a_client_that_a_control_put_aside_is_not_aside_in_the_run(tmp_path):
         log.write(at(ROUND, 1))
         log.write(at(ASIDE, 1, run="dense", back=9))
     run = read_run(folder.path)
-    assert health(run).rows[0][1].text == "accepted"
+    assert health(run).table.rows[0][1].text == "accepted"
     with EventLog(folder.events) as log:
         log.write(at(ASIDE, 1, back=9))
-    assert health(read_run(folder.path)).rows[0][1].text == "put aside"
+    assert health(read_run(folder.path)).table.rows[0][1].text == "put aside"
+
+
+def test_of_many_clients_the_table_has_those_that_missed_most_and_says_so(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        for place in range(201):
+            log.write(replace(CLIENT, client=f"c{place:03d}"))
+        log.write(refused("c999"))
+        for _ in range(201):
+            log.write(DELIVERED)
+    run = read_run(folder.path)
+    found = health(run)
+    names = [row[0].text for row in found.table.rows]
+    assert (len(names), names[-1]) == (200, "c999")
+    assert found.title == "Each client but 2, which missed least"
+    assert "The first 200 of 201 are shown." in delivered(run).note
 
 
 def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):
