@@ -160,9 +160,7 @@ def _network(run: RunData) -> Iterator[Panel]:
     yield Panel(
         name="kept",
         title="Kept channels",
-        note="Each bar is a group; each cut leaves a shorter bar of a stronger colour."
-        if wide
-        else "No groups are known yet.",
+        note=_of_groups(run),
         chart=wide,
     )
     if ballots:
@@ -172,6 +170,16 @@ def _network(run: RunData) -> Iterator[Panel]:
             note=_VOTES,
             chart=ballots,
         )
+
+
+def _of_groups(run: RunData) -> str:
+    if not run.groups:
+        return "No groups are known yet."
+    note = "Each bar is a group; each cut leaves a shorter bar of a stronger colour."
+    rest = len(run.groups) - maps.MOST_GROUPS
+    if rest > 0:
+        note += f" {rest} more are not drawn: fedprune inspect lists all."
+    return note
 
 
 def _clients(run: RunData) -> Iterator[Panel]:
@@ -199,11 +207,12 @@ def _clients(run: RunData) -> Iterator[Panel]:
         ("data", "Whose data have which classes", bars.labels(run)),
         ("classes", "Recall of each class", bars.recall(run)),
     )
+    rest = bars.unlabelled(run)
+    more = {"data": f" {rest:,} more clients are not drawn."} if rest else {}
     for name, title, found in told:
         if found:
-            yield Panel(
-                name=name, title=title, note=_NOTES[name], chart=found, half=True
-            )
+            note = _NOTES[name] + more.get(name, "")
+            yield Panel(name=name, title=title, note=note, chart=found, half=True)
 
 
 _NOTES = {

@@ -10,7 +10,7 @@ from fedprune.server.report.data import RunData
 from fedprune.server.report.parts import Chart, Spec
 from fedprune.server.runs.events import ClientAnswered, NetworkCut
 
-_MOST_GROUPS = 60  # that are drawn; the table has all
+MOST_GROUPS = 60  # that are drawn; fedprune inspect has all
 _MOST_STEPS = 6  # cuts that are drawn
 _MOST_COLUMNS = 240  # of votes
 _MOST_VOTERS = 64
@@ -26,7 +26,7 @@ def widths(run: RunData) -> Chart | None:
     full = run.groups
     if not full:
         return None
-    names = list(full)[:_MOST_GROUPS]
+    names = list(full)[:MOST_GROUPS]
     steps = [(n, cut.after) for n, cut in enumerate(run.cuts, 1) if cut.stands]
     if len(steps) > _MOST_STEPS:
         chosen = np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(int)

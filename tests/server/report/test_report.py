@@ -37,7 +37,7 @@ from fedprune.server.report.tables.clients import delivered, health
 from fedprune.server.report.tables.rounds import checks
 from fedprune.server.report.text import DASH, MINUS, TIMES
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.events import EventLog, LabelsCounted
 from fedprune.server.runs.folder import RunFolder
 
 
@@ -421,6 +421,20 @@ def test_of_many_clients_the_table_has_those_that_missed_most_and_says_so(tmp_pa
     assert (len(names), names[-1]) == (200, "c999")
     assert found.title == "Each client but 2, which missed least"
     assert "The first 200 of 201 are shown." in delivered(run).note
+
+
+def test_what_is_not_drawn_is_counted(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, groups={f"g{place}": 8 for place in range(62)}))
+        counts = {f"c{place:03d}": (1, 2) for place in range(63)}
+        log.write(LabelsCounted(classes=("no", "yes"), counts=counts))
+    notes = {part.name: part.note for part in single(read_run(folder.path)).parts}
+    assert "2 more are not drawn" in notes["kept"]
+    assert "3 more clients are not drawn" in notes["data"]
+    charts = charts_of(folder)
+    assert len(charts["widths"]["views"][""]["names"]) == 60
+    assert len(charts["labels"]["views"][""]["names"]) == 60
 
 
 def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):
