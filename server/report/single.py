@@ -164,10 +164,11 @@ def _network(run: RunData) -> Iterator[Panel]:
         chart=wide,
     )
     if ballots:
+        rest = maps.not_shown(run)
         yield Panel(
             name="ballots",
             title="Votes",
-            note=_VOTES,
+            note=_VOTES + (f"  {rest:,} more clients voted." if rest else ""),
             chart=ballots,
         )
 

@@ -423,6 +423,21 @@ def test_of_many_clients_the_table_has_those_that_missed_most_and_says_so(tmp_pa
     assert "The first 200 of 201 are shown." in delivered(run).note
 
 
+def test_the_votes_are_those_of_the_last_cut_that_stands(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(STARTED)
+        log.write(CUT)
+        many = {f"c{place:03d}": (0.1, 0.2, 0.7) for place in range(66)}
+        log.write(at(CUT, 8, cycle=2, votes=many))
+    notes = {part.name: part.note for part in single(read_run(folder.path)).parts}
+    assert notes["ballots"].endswith("2 more clients voted.")
+    assert len(charts_of(folder)["votes"]["views"][""]["rows"]) == 66
+    with EventLog(folder.events) as log:
+        log.write(at(ROLLBACK, 9, cycle=2))
+    assert charts_of(folder)["votes"]["views"][""]["rows"] == ["kept", "consensus", "a"]
+
+
 def test_what_is_not_drawn_is_counted(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
