@@ -49,6 +49,8 @@ from fedprune.simulations.tuning.stopping import (
 )
 from fedprune.simulations.tuning.target import parse_target
 
+_ALIKE = 3  # trials in a row that fail with one reason end a search
+
 # No figure of the test data, nothing beside the run, and no end but its own.
 _QUIET: Mapping[str, object] = {
     "run.controls": [],
@@ -87,15 +89,27 @@ class Search:
 
         Raises:
             FedPruneError: If the dense reference fails, which everything is compared
-                with; a trial that fails is only noted.
+                with; a trial that fails is only noted.  Or if three in a row fail
+                alike while more are to come: no settings are the cause of that.
             ConfigError: If another process runs this search.
         """
         with hold(self.folder / ".lock", advice="wait for it, or stop it"):
             self._reference()
             while len(self.record.ended) < self.record.trials_wanted:
                 self._trial()
+                self._check_alike()
             self._choose()
         return self.record
+
+    def _check_alike(self) -> None:
+        """End the search where the trials that are left would fail as the last ones."""
+        last = self.record.trials[-_ALIKE:]
+        failed = [one.reason for one in last if one.status == "failed"]
+        left = self.record.trials_wanted - len(self.record.ended)
+        if left and len(failed) == _ALIKE and len(set(failed)) == 1:
+            msg = f"{_ALIKE} trials in a row failed alike: {failed[0]}; mend the cause "
+            msg += f"and go on with: fedprune tune --resume {self.folder}"
+            raise FedPruneError(msg)
 
     def _reference(self) -> None:
         """Run the dense network, unless it has run."""

@@ -1,4 +1,4 @@
-"""The folder of a search from any source: nothing that it claims goes unchecked."""
+"""The folder of a search: nothing that it claims goes unchecked, nothing is used up."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from helpers.small_runs import SMALL
 from helpers.some_events import STARTED
 
 from fedprune.common.config import load_config
-from fedprune.common.errors import IntegrityError
+from fedprune.common.errors import FedPruneError, IntegrityError
 from fedprune.server.runs.events import EventLog
 from fedprune.simulations.tuning import search as searching
 from fedprune.simulations.tuning.folder import new_folder, open_folder
@@ -57,6 +57,29 @@ def test_a_run_folder_lies_in_that_of_the_search(new, name):
     )
     with pytest.raises(IntegrityError, match=r"trials\.0\.run"):
         open_folder(folder, None, trust_code=True)
+
+
+@pytest.mark.parametrize(("trials", "ended"), [(3, 3), (20, 3)])
+def test_a_cause_outside_of_the_settings_does_not_use_up_the_trials(
+    new, monkeypatch, trials, ended
+):
+    folder, record, point = new
+
+    def fail(*_words, **_more):
+        message = "no space left"
+        raise OSError(message)
+
+    monkeypatch.setattr(searching, "next_point", lambda *_words: point)
+    monkeypatch.setattr(searching.runs, "run", fail)
+    reference = Reference(run="dense", finished=True)
+    change = {"reference": reference, "trials_wanted": trials}
+    search = Search(folder=folder, record=record.model_copy(update=change), say=print)
+    if trials > ended:
+        with pytest.raises(FedPruneError, match="3 trials in a row failed alike: OSE"):
+            search.run()
+    else:
+        search.run()  # they have all ended: the command says so
+    assert len(search.record.ended) == ended
 
 
 @pytest.mark.parametrize(("better", "told"), [("higher", 2.5), ("lower", -2.5)])
