@@ -251,6 +251,7 @@ def _summary(
     return {
         "rounds": state.round,
         "clients": work.task.config.task.clients,
+        "metric": work.tried.metric,
         "validation_accuracy_final": rounds[-1].validation_accuracy if rounds else None,
         "params_dense": full,
         "params_final": work.structure.spec(final.plan.keep).size,

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from fedprune.common.config import Partition
 from fedprune.common.data.examples import Dataset, Examples
 from fedprune.common.data.npz import NAMES, write_npz
 from fedprune.common.data.partition import client_ids, partition
@@ -47,8 +48,9 @@ def split_data(
         ConfigError: If source, partition or size is not usable.
     """
     dataset = load_dataset(source, data_dir="", fold=seed % 5)
+    rule = Partition(kind=kind)
     return split_dataset(
-        dataset, directory, clients=clients, size=size, kind=kind, seed=seed
+        dataset, directory, clients=clients, size=size, rule=rule, seed=seed
     )
 
 
@@ -57,11 +59,19 @@ def split_dataset(
     directory: Path,
     *,
     clients: int,
+    rule: Partition,
     size: int = 0,
-    kind: str = "dirichlet",
     seed: int = 0,
 ) -> list[Path]:
     """Write the files of ``split_data`` for a data set that is loaded already.
+
+    Args:
+        dataset: The data set.
+        directory: As for ``split_data``.
+        clients: As for ``split_data``.
+        rule: Kind and skew of the parts: ``task.partition``.
+        size: As for ``split_data``.
+        seed: As for ``split_data``.
 
     Raises:
         ConfigError: If partition or size is not usable.
@@ -71,7 +81,14 @@ def split_dataset(
         msg = f"'{dataset.name}' has inputs of several lengths or parts, which no npz "
         msg += "file holds; give each device its own data in the format of the source"
         raise ConfigError(msg)
-    parts = partition(targets, kind=kind, clients=clients, seed=seed)
+    parts = partition(
+        targets,
+        kind=rule.kind,
+        clients=clients,
+        seed=seed,
+        alpha=rule.alpha,
+        classes_per_client=rule.classes,
+    )
     tests = np.array_split(np.arange(len(dataset.test)), clients)
     make_folder(directory)
     files = []

@@ -86,11 +86,13 @@ class Watched:
 
     def _make(self, log: "_Log") -> None:
         began = time.thread_time()
-        document = single(live_run(log.folder, log.events), rounds=_MOST_ROUNDS)
-        self._told = self._markup.tell(document)
-        self._cost = time.thread_time() - began
-        self._made_at = time.monotonic()
-        log.shown = len(log.events)
+        log.shown = len(log.events)  # one that fails is tried again with the next event
+        try:
+            document = single(live_run(log.folder, log.events), rounds=_MOST_ROUNDS)
+            self._told = self._markup.tell(document)
+        finally:
+            self._cost = time.thread_time() - began
+            self._made_at = time.monotonic()
 
 
 class _Log:

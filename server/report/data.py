@@ -152,6 +152,11 @@ class RunData:
         known = self.started.metric if self.started else "accuracy"
         return str(self.summary.get("metric", known))
 
+    @property
+    def lower_is_better(self) -> bool:
+        """True if a lower headline metric is better."""
+        return self.started is not None and self.started.better == "lower"
+
     def rounds(self, run: RunName = MAIN) -> list[RoundFinished]:
         """Return the rounds of the run, or of one of its controls."""
         return self._of_run(RoundFinished, run)
@@ -178,6 +183,26 @@ class RunData:
     def cuts(self) -> tuple[Cut, ...]:
         """Every cut in order, with the widths it started from."""
         return tuple(_cuts(self.events, self.groups))
+
+    @property
+    def validation(self) -> float | None:
+        """The last score on the clients' validation parts; None without one."""
+        known = number(self.summary, "validation_accuracy_final")
+        if known is not None:
+            return known
+        found = [event.validation_accuracy for event in self.rounds()]
+        return next((value for value in reversed(found) if value is not None), None)
+
+    @property
+    def final_score(self) -> tuple[float | None, bool]:
+        """The final score, and whether it is that on test data.
+
+        Devices have no test data: their validation says it.
+        """
+        found = number(self.summary, "accuracy_final")
+        if found is not None or self.tested:
+            return found, True
+        return self.validation, False
 
     def accuracy(self, event: RoundFinished) -> float | None:
         """Return the accuracy of a round, on test data or of clients' validation."""
@@ -302,7 +327,7 @@ def _partial_summary(events: tuple[Event, ...]) -> dict[str, Any]:
         out["flops_dense"] = started.flops_dense
         out["clients"] = started.clients
     cuts, rollbacks = of_run(events, NetworkCut), of_run(events, CutRolledBack)
-    out |= {"cuts": len(cuts)} if cuts else {}
+    out |= {"cuts": len(cuts) - len(rollbacks)} if cuts else {}
     out |= {"rollbacks": len(rollbacks)} if rollbacks else {}
     main, control = (
         of_run(events, RoundFinished),

@@ -8,7 +8,6 @@ from fedprune.server.report.charts.specs import run_role
 from fedprune.server.report.data import RunData, number
 from fedprune.server.report.names import given_name
 from fedprune.server.report.parts import Cell, Chart, Document, Panel, Table, cells
-from fedprune.server.report.tables.headline import validation
 from fedprune.server.report.text import (
     FEWER,
     count,
@@ -21,6 +20,7 @@ from fedprune.server.report.text import (
 from fedprune.server.runs.events import DENSE, MAIN
 
 _MAX_VALUE = 40  # letters of a setting that are shown
+_SCORE = "score"  # in place of the metric, where runs have several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,34 +41,59 @@ class _Column:
 
 
 def several(runs: Sequence[RunData]) -> Document:
-    """Return the document that compares runs."""
+    """Return the document that compares runs.
+
+    Scores of several metrics, and those on test data beside those of the clients'
+    validation, are shown and say what they are; none of them is the best.
+    """
     names = _names(runs)
+    metric = _metric(runs)
+    said = [f"{n}{_whose(run, metric)}" for run, n in zip(runs, names, strict=True)]
     overview = Panel(
         name="runs",
         title="Runs",
         note="Dense is FedAvg in the same run. Bytes are those of all clients. "
         "The best of a column is marked, where more than one run has it measured.",
-        tables=[("", _overview(runs, names))],
+        tables=[("", _overview(runs, said, metric))],
     )
     pareto = Panel(
         name="points",
         title="Score against size",
         note="Each point is the final network of a run; the line joins those that no "
         "other beats in both.",
-        chart=scatter.of_runs(runs, names),
+        chart=scatter.of_runs(runs, said, metric, lower=_direction(runs)),
     )
     curve = Panel(
         name="curves",
         title="Score by rounds and by bytes",
         note="Dashed is dense FedAvg.",
-        chart=_curves(runs, names),
+        chart=_curves(runs, said, metric),
     )
     parts = [overview, pareto, curve, *_differences(runs, names)]
     return Document(title=f"{len(runs)} runs compared", about="", parts=parts)
 
 
-def _overview(runs: Sequence[RunData], names: Sequence[str]) -> Table:
-    columns = _columns(runs)
+def _metric(runs: Sequence[RunData]) -> str:
+    """Return the metric of all runs, or "score" where they have several."""
+    found = {run.metric for run in runs}
+    return found.pop() if len(found) == 1 else _SCORE
+
+
+def _direction(runs: Sequence[RunData]) -> bool | None:
+    """Return whether a lower score is better; None where scores do not compare."""
+    kinds = {(run.metric, run.lower_is_better, run.final_score[1]) for run in runs}
+    return runs[0].lower_is_better if len(kinds) == 1 else None
+
+
+def _whose(run: RunData, metric: str) -> str:
+    """Return what a score is of, where its column does not say it; "" = test data."""
+    parts = [metric_name(run.metric)] if metric == _SCORE else []
+    parts += [] if run.final_score[1] else ["validation"]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _overview(runs: Sequence[RunData], names: Sequence[str], metric: str) -> Table:
+    columns = _columns(runs, metric)
     best = [_best(column, runs) for column in columns]
     rows = []
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
@@ -85,11 +110,9 @@ def _overview(runs: Sequence[RunData], names: Sequence[str]) -> Table:
     return Table(label="Runs", head=head, rows=tuple(rows), sortable=True)
 
 
-def _columns(runs: Sequence[RunData]) -> list[_Column]:
-    metric = runs[0].metric
-    lower = all(run.started and run.started.better == "lower" for run in runs)
-    good: Callable[[Sequence[float]], float] = min if lower else max
-    alike = len({run.metric for run in runs}) == 1
+def _columns(runs: Sequence[RunData], metric: str) -> list[_Column]:
+    lower = _direction(runs)
+    good = None if lower is None else min if lower else max
 
     def scored(value: float | None) -> str:
         return score(value, metric)
@@ -98,12 +121,10 @@ def _columns(runs: Sequence[RunData]) -> list[_Column]:
         return lambda run: number(run.summary, key)
 
     def final(run: RunData) -> float | None:
-        found = number(run.summary, "accuracy_final")
-        return found if found is not None or run.tested else validation(run)
+        return run.final_score[0]
 
-    name = metric_name(metric) if alike else "score"
     return [
-        _Column(name=name, value=final, form=scored, best=good if alike else None),
+        _Column(name=metric_name(metric), value=final, form=scored, best=good),
         _Column(name="dense", value=figure("accuracy_control"), form=scored, best=None),
         _Column(name="parameters", value=figure("params_final"), form=count),
         _Column(name="FLOPs", value=figure("flops_final"), form=count),
@@ -144,8 +165,7 @@ def _differences(runs: Sequence[RunData], names: Sequence[str]) -> list[Panel]:
     return [Panel(name="settings", title=title, tables=[("", table)])]
 
 
-def _curves(runs: Sequence[RunData], names: Sequence[str]) -> Chart:
-    metric = runs[0].metric
+def _curves(runs: Sequence[RunData], names: Sequence[str], metric: str) -> Chart:
     lines = [
         curves.Line(
             name=name if which == MAIN else f"{name}, dense",

@@ -160,29 +160,38 @@ def _network(run: RunData) -> Iterator[Panel]:
     yield Panel(
         name="kept",
         title="Kept channels",
-        note="Each bar is a group; each cut leaves a shorter bar of a stronger colour."
-        if wide
-        else "No groups are known yet.",
+        note=_of_groups(run),
         chart=wide,
     )
     if ballots:
+        rest = maps.not_shown(run)
         yield Panel(
             name="ballots",
             title="Votes",
-            note=_VOTES,
+            note=_VOTES + (f"  {rest:,} more clients voted." if rest else ""),
             chart=ballots,
         )
 
 
+def _of_groups(run: RunData) -> str:
+    if not run.groups:
+        return "No groups are known yet."
+    note = "Each bar is a group; each cut leaves a shorter bar of a stronger colour."
+    rest = len(run.groups) - maps.MOST_GROUPS
+    if rest > 0:
+        note += f" {rest} more are not drawn: fedprune inspect lists all."
+    return note
+
+
 def _clients(run: RunData) -> Iterator[Panel]:
-    chart, table = bars.answers(run), clients.health(run)
+    chart, each = bars.answers(run), clients.health(run)
     if chart or clients.connected(run):
         yield Panel(
             name="health",
             title="Clients and their health",
             note=f"{clients.connected(run)}  {_statuses(run)}".strip(),
             chart=chart,
-            more=[More(title="Each client", table=table)] if table else [],
+            more=[each] if each else [],
         )
     strip = maps.participation(run)
     if strip:
@@ -199,11 +208,12 @@ def _clients(run: RunData) -> Iterator[Panel]:
         ("data", "Whose data have which classes", bars.labels(run)),
         ("classes", "Recall of each class", bars.recall(run)),
     )
+    rest = bars.unlabelled(run)
+    more = {"data": f" {rest:,} more clients are not drawn."} if rest else {}
     for name, title, found in told:
         if found:
-            yield Panel(
-                name=name, title=title, note=_NOTES[name], chart=found, half=True
-            )
+            note = _NOTES[name] + more.get(name, "")
+            yield Panel(name=name, title=title, note=note, chart=found, half=True)
 
 
 _NOTES = {

@@ -186,7 +186,7 @@ def _render_run(info: dict[str, Any]) -> list[str]:
     lines += [
         f"  {name:<12}{text}"
         for name, text in (
-            ("accuracy", _accuracy(summary)),
+            _accuracy(summary),
             ("parameters", _two(summary, "params_dense", "params_final", count)),
             ("FLOPs", _two(summary, "flops_dense", "flops_final", count)),
             ("bytes up", _two(summary, "bytes_up_control", "bytes_up", size)),
@@ -251,12 +251,16 @@ def _render_plan(info: dict[str, Any]) -> list[str]:
     ]
 
 
-def _accuracy(summary: Mapping[str, Any]) -> str:
-    final, control = (
-        score(number(summary, key), str(summary.get("metric", "accuracy")))
-        for key in ("accuracy_final", "accuracy_control")
+def _accuracy(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """Return name and values of the score; devices have that of validation alone."""
+    final, control, validated = (
+        number(summary, key)
+        for key in ("accuracy_final", "accuracy_control", "validation_accuracy_final")
     )
-    return f"{control} -> {final}"
+    metric = str(summary.get("metric", "accuracy"))
+    if final is None and validated is not None:
+        return "validation", f"{score(None, metric)} -> {score(validated, metric)}"
+    return "accuracy", f"{score(control, metric)} -> {score(final, metric)}"
 
 
 def _two(summary: Mapping[str, Any], dense: str, final: str, form: Any) -> str:  # noqa: ANN401 - a formatter of text.py

@@ -91,7 +91,7 @@ def _make(folder: PocFolder, settings: Settings) -> None:
         dataset,
         folder.data,
         clients=settings.clients,
-        kind=config.task.partition.kind,
+        rule=config.task.partition,
         seed=seed,
     )
     texts = {

@@ -12,6 +12,8 @@ from fedprune.server.runs.folder import RunFolder, read_json_object
 
 FORMAT = "fedprune-poc/1"
 _DATA, _CLIENTS = "digits", 3
+# Keys that have an option of their own.
+_OPTIONS = {"task.clients": "--clients N", "task.data": "--data SOURCE"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +128,11 @@ def open_folder(
         overrides: Keys of its configuration that are replaced.
 
     Raises:
-        ConfigError: If the folder has other content, or was made with other settings.
+        ConfigError: If the folder has other content, or was made with other settings,
+            or an override has an option of its own.
         IntegrityError: If its settings cannot be read.
     """
+    _check_overrides(overrides)
     folder = PocFolder(path.resolve())
     if folder.settings.is_file():
         made = _read(folder.settings)
@@ -152,6 +156,20 @@ def open_folder(
         overrides=tuple(overrides),
     )
     return folder, settings
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse keys that devices, keys and data parts follow from.
+
+    Raises:
+        ConfigError: With the option that sets them.
+    """
+    for text in overrides:
+        key = text.partition("=")[0].strip()
+        if key in _OPTIONS:
+            msg = f"--set {text}: keys and data parts would not follow; want "
+            msg += f"{_OPTIONS[key]} in its place"
+            raise ConfigError(msg)
 
 
 def keep_settings(folder: PocFolder, settings: Settings) -> None:

@@ -32,6 +32,7 @@ from fedprune.server.runs.events import (
     CutRolledBack,
     Event,
     NetworkCut,
+    OfRound,
     RoundFinished,
     RunStarted,
     of_kind,
@@ -115,7 +116,7 @@ def summarise(
     # One that failed on its way has rounds, and no network.
     ended = DENSE in networks.controls
     control = of_run(events, RoundFinished, DENSE) if ended else []
-    equal = equal_accuracy(rounds, control)
+    equal = equal_accuracy(rounds, control, higher_is_better=task.higher_is_better)
     cuts = of_run(events, NetworkCut)
     rollbacks = of_run(events, CutRolledBack)
     dense_cost = count_cost(structure, full_plan(structure).keep)
@@ -133,7 +134,7 @@ def summarise(
         **tested,
         "accuracy_control": controls.get(DENSE, {}).get("accuracy"),
         "accuracy_before_cut": cuts[0].accuracy_before if cuts else None,
-        "accuracy_after_cut": _after(cuts, rounds),
+        "accuracy_after_cut": accuracy_after_cut(events),
         "recall_final": evaluate.recall(final) if evaluate else None,
         "recall_control": evaluate.recall(networks.controls[DENSE])
         if evaluate and ended
@@ -200,14 +201,26 @@ def _tested(
     }
 
 
-def _after(cuts: Sequence[NetworkCut], rounds: Sequence[RoundFinished]) -> float | None:
-    """Return the accuracy of the first broadcast after the last cut, or None.
+def _standing(events: Sequence[Event]) -> list[NetworkCut]:
+    """Return the cuts that stand: a rollback takes back the last one that did."""
+    found: list[NetworkCut] = []
+    for event in of_run(events, OfRound):
+        if isinstance(event, NetworkCut):
+            found.append(event)
+        elif isinstance(event, CutRolledBack):
+            found.pop()
+    return found
+
+
+def accuracy_after_cut(events: Sequence[Event]) -> float | None:
+    """Return the accuracy of the first broadcast after the last cut that stands.
 
     That broadcast is the network right after the cut, with moments of its own.
     """
+    cuts = _standing(events)
     if not cuts:
         return None
-    following = cuts[-1].round + 1
+    rounds, following = of_run(events, RoundFinished), cuts[-1].round + 1
     return next((e.accuracy for e in rounds if e.round == following), None)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedprune.common.errors import ConfigError
 from fedprune.simulations.runs.session import print_json
 
 app = typer.Typer()
@@ -33,6 +34,10 @@ def init(
     """Write fedprune.toml and my_task.py: a project to start from."""
     from fedprune.simulations.scaffold import find_template, write_project
 
+    if devices and template not in ("", "devices"):
+        message = f"--devices is --template devices, and --template {template} is "
+        message += "another one; want one of them"
+        raise ConfigError(message)
     chosen = find_template(template or ("devices" if devices else ""))
     files = write_project(directory, chosen)
     if as_json:

@@ -26,6 +26,7 @@ from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.trust import check_code, named_code, record_code
 from fedprune.simulations.tuning.record import (
+    TRIALS,
     Figures,
     Record,
     Trial,
@@ -33,7 +34,7 @@ from fedprune.simulations.tuning.record import (
     write_record,
 )
 from fedprune.simulations.tuning.space import Space
-from fedprune.simulations.tuning.target import Target
+from fedprune.simulations.tuning.target import Target, parse_target
 
 BASE: Final = "base.toml"
 RECOMMENDED: Final = "recommended.toml"
@@ -107,7 +108,8 @@ def open_folder(folder: Path, trials: int | None, *, trust_code: bool) -> Record
 
     Raises:
         ConfigError: If it is no search, or names untrusted code.
-        IntegrityError: If its record is damaged, or its configuration was changed.
+        IntegrityError: If its record is damaged, its configuration was changed, or a
+            trial has settings that no trial of it can have.
     """
     record = read_record(folder)
     config = load_config(folder / BASE)
@@ -115,6 +117,7 @@ def open_folder(folder: Path, trials: int | None, *, trust_code: bool) -> Record
         msg = f"{folder / BASE} was changed since the search started, and its trials "
         msg += "would not compare; put it back, or start a new search"
         raise IntegrityError(msg)
+    _check_points(folder, config, record)
     check_code(folder, record.search, named_code(config), trust_code=trust_code)
     if trials is None:
         return record
@@ -122,6 +125,20 @@ def open_folder(folder: Path, trials: int | None, *, trust_code: bool) -> Record
         msg = f"--trials {trials}: {folder} has {len(record.ended)} already"
         raise ConfigError(msg)
     return record.model_copy(update={"trials_wanted": trials})
+
+
+def _check_points(folder: Path, config: Config, record: Record) -> None:
+    """Refuse trials outside the space: their keys could name code, files and folders.
+
+    Raises:
+        IntegrityError: With the number of the first one.
+    """
+    space = Space(base=config, target=parse_target(record.target))
+    wrong = next((one for one in record.trials if not space.holds(one.point)), None)
+    if wrong is not None:
+        msg = f"{folder / TRIALS}: the settings of trial {wrong.number} are none of "
+        msg += "this search; put the file back, or start a new search"
+        raise IntegrityError(msg)
 
 
 def write_recommended(folder: Path, space: Space, record: Record) -> None:

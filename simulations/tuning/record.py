@@ -18,7 +18,9 @@ MOST: Final = 10_000  # trials of one search
 
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
 # A run folder lies in that of the search, and nowhere else.
-FolderName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,200}$")]
+FolderName: TypeAlias = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,199})?$")
+]
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 

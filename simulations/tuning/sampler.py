@@ -36,7 +36,8 @@ class Seen:
         point: Its point.
         status: "done"; "stopped" = clearly worse; "failed" = as bad as can be.
         cost: Of a trial that is done: smaller is better.
-        rungs: Of one that was stopped: round -> mean metric, greater is better.
+        rungs: Of one that was stopped: round -> mean metric, negative where a lower
+            one is better.
     """
 
     point: Point

@@ -24,7 +24,11 @@ from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs import run as runs
 from fedprune.simulations.runs.progress import Progress
 from fedprune.simulations.tuning.choice import chosen, cost
-from fedprune.simulations.tuning.figures import closing_accuracy, measured
+from fedprune.simulations.tuning.figures import (
+    closing_accuracy,
+    higher_is_better,
+    measured,
+)
 from fedprune.simulations.tuning.folder import BASE, write_recommended
 from fedprune.simulations.tuning.page import write_page
 from fedprune.simulations.tuning.record import (
@@ -44,6 +48,8 @@ from fedprune.simulations.tuning.stopping import (
     rungs,
 )
 from fedprune.simulations.tuning.target import parse_target
+
+_ALIKE = 3  # trials in a row that fail with one reason end a search
 
 # No figure of the test data, nothing beside the run, and no end but its own.
 _QUIET: Mapping[str, object] = {
@@ -83,15 +89,27 @@ class Search:
 
         Raises:
             FedPruneError: If the dense reference fails, which everything is compared
-                with; a trial that fails is only noted.
+                with; a trial that fails is only noted.  Or if three in a row fail
+                alike while more are to come: no settings are the cause of that.
             ConfigError: If another process runs this search.
         """
         with hold(self.folder / ".lock", advice="wait for it, or stop it"):
             self._reference()
             while len(self.record.ended) < self.record.trials_wanted:
                 self._trial()
+                self._check_alike()
             self._choose()
         return self.record
+
+    def _check_alike(self) -> None:
+        """End the search where the trials that are left would fail as the last ones."""
+        last = self.record.trials[-_ALIKE:]
+        failed = [one.reason for one in last if one.status == "failed"]
+        left = self.record.trials_wanted - len(self.record.ended)
+        if left and len(failed) == _ALIKE and len(set(failed)) == 1:
+            msg = f"{_ALIKE} trials in a row failed alike: {failed[0]}; mend the cause "
+            msg += f"and go on with: fedprune tune --resume {self.folder}"
+            raise FedPruneError(msg)
 
     def _reference(self) -> None:
         """Run the dense network, unless it has run."""
@@ -119,7 +137,9 @@ class Search:
         space, trials = self.space, self.record.trials
         trial = next((one for one in trials if one.status == "running"), None)
         if trial is None:
-            seen = [self._seen(one) for one in trials]
+            dense = self.folder / self.record.reference.run / "events.jsonl"
+            higher = higher_is_better(read_events(dense))
+            seen = [self._seen(one, higher=higher) for one in trials]
             point = next_point(space, seen, space.base.run.seed)
             trial = Trial(number=len(trials) + 1, point=dict(point))
             self._write(self.record.with_trial(trial))
@@ -166,7 +186,7 @@ class Search:
             for events in (read_events(self.folder / one.run / "events.jsonl"),)
         ]
 
-    def _seen(self, trial: Trial) -> Seen:
+    def _seen(self, trial: Trial, *, higher: bool) -> Seen:
         target = parse_target(self.record.target)
         figures = trial.figures
         status = trial.status
@@ -174,7 +194,7 @@ class Search:
             point=trial.point,
             status="failed" if status == "running" else status,
             cost=None if figures is None else cost(figures, target),
-            rungs=dict(trial.rungs),
+            rungs={n: mean if higher else -mean for n, mean in trial.rungs},
         )
 
     def _config(self, space: Space, trial: Trial) -> Config:

@@ -134,6 +134,13 @@ class Space:
                 point[one.key] = value
         return point
 
+    def holds(self, point: Point) -> bool:
+        """Return whether a point lies in this space, which a record may only claim."""
+        known = {one.key: one for one in self.dimensions(point)}
+        return all(
+            key in known and has(known[key], value) for key, value in point.items()
+        )
+
     def settings(self, point: Point) -> dict[str, object]:
         """Return the keys that a point sets, as ``load_config`` takes them.
 

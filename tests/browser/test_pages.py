@@ -202,3 +202,25 @@ def test_a_live_page_shows_the_next_round_and_keeps_what_the_reader_did(
         assert button.get_attribute("aria-pressed") == "true"
         assert shown.locator("#by-round tbody tr").count() == 4
         shown.close()
+
+
+def test_a_table_that_a_reader_is_in_is_as_new_as_the_others_once_it_is_left(
+    browser, tmp_path
+):
+    folder = a_run(tmp_path, upto=3, finished=False)
+    with LivePage("127.0.0.1", 0) as live:
+        live.follow(lambda: folder.path)
+        shown = browser.new_page(viewport={"width": 1280, "height": 900})
+        shown.goto(live.address)
+        shown.get_by_text("round 3 of").wait_for()
+        shown.locator("#main .scroll").focus()
+        before = shown.locator("#main table").inner_text()
+        with EventLog(folder.events) as log:
+            names = [f"client-{place:03d}" for place in range(10)]
+            a_round(log, 4, names, np.random.default_rng(1))
+        shown.get_by_text("round 4 of").wait_for(timeout=10_000)
+        assert shown.locator("#main table").inner_text() == before
+        shown.get_by_role("button", name="Theme").focus()
+        shown.wait_for_timeout(300)
+        assert shown.locator("#main table").inner_text() != before
+        shown.close()

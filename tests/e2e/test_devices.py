@@ -20,7 +20,7 @@ from fedprune.simulations.runs.api import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(700)]
 
-EQUAL = ("rounds", "bytes_up", "bytes_down", "params_final", "model_sha256")
+EQUAL = ("rounds", "bytes_up", "bytes_down", "params_final", "metric", "model_sha256")
 TRUTH = 0.05  # how far our counts may be from the transport's own
 ENVELOPE = 2048  # bytes that Flower may put around one message
 

@@ -1,5 +1,6 @@
 import json
 import re
+from runpy import run_path
 
 import jsonschema
 import numpy as np
@@ -120,6 +121,23 @@ def test_a_template_runs_as_it_is_written(name, tmp_path, monkeypatch, capsys):
 def test_data_of_templates_are_the_same_each_time():
     for template in TEMPLATES.values():
         assert template.data() == template.data()
+
+
+@pytest.mark.parametrize(("name", "file"), [("text", "texts"), ("tabular", "table")])
+def test_a_file_of_a_spreadsheet_program_is_read(name, file, tmp_path):
+    write_project(tmp_path / "new", TEMPLATES[name])
+    path = tmp_path / "new" / f"{file}.csv"
+    before = run_path(str(tmp_path / "new" / "my_task.py"))["load_data"]()
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\n")
+    after = run_path(str(tmp_path / "new" / "my_task.py"))["load_data"]()
+    assert all(map(np.array_equal, before, after))
+
+
+def test_devices_beside_another_template_are_refused(tmp_path, capsys):
+    words = ["init", str(tmp_path), "--template", "vision", "--devices"]
+    assert run_command_line(words) == 2
+    assert "want one of them" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_an_unknown_template_is_refused_with_those_that_exist(tmp_path, capsys):

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.server.report.data import RunData
+from fedprune.server.report.data import Cut, RunData
 from fedprune.server.report.parts import Chart, Spec
 from fedprune.server.runs.events import ClientAnswered, NetworkCut
 
-_MOST_GROUPS = 60  # that are drawn; the table has all
+MOST_GROUPS = 60  # that are drawn; fedprune inspect has all
 _MOST_STEPS = 6  # cuts that are drawn
 _MOST_COLUMNS = 240  # of votes
 _MOST_VOTERS = 64
@@ -26,7 +26,7 @@ def widths(run: RunData) -> Chart | None:
     full = run.groups
     if not full:
         return None
-    names = list(full)[:_MOST_GROUPS]
+    names = list(full)[:MOST_GROUPS]
     steps = [(n, cut.after) for n, cut in enumerate(run.cuts, 1) if cut.stands]
     if len(steps) > _MOST_STEPS:
         chosen = np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(int)
@@ -70,17 +70,16 @@ def _kept(full: int, kept: int) -> str:
 
 
 def votes(run: RunData) -> Chart | None:
-    """Return the votes of the last cut, clients by channels, None without votes.
+    """Return the votes of the last cut that stands, clients by channels, else None.
 
     Each client's votes are shown as ranks, so that clients compare.  Within a group the
     channels are in the order of the consensus, greatest first.  Where there are more
     than fit, neighbours are one column, their mean.
     """
-    known = [(cut.before, cut.event) for cut in run.cuts if voted(cut.event)]
-    if not known:
+    found = _shown_cut(run)
+    if found is None:
         return None
-    # A cut that removed no channel shows less than the one before it.
-    before, cut = next((one for one in known[::-1] if 0 in one[1].kept), known[-1])
+    before, cut = found.before, found.event
     clients = sorted(cut.votes)[:_MOST_VOTERS]
     order, ends = _order(cut, before, len(cut.kept))
     names = list(before) if len(ends) == len(before) else ["all channels"]
@@ -99,6 +98,20 @@ def votes(run: RunData) -> Chart | None:
     label = "Rank of each channel in the votes of the last cut, by client"
     tall = 120 + _ROW * len(spec["rows"])
     return Chart(name="votes", label=label, views={"": spec}, tall=tall)
+
+
+def not_shown(run: RunData) -> int:
+    """Return the number of clients whose votes in that cut are not drawn."""
+    found = _shown_cut(run)
+    return 0 if found is None else max(len(found.event.votes) - _MOST_VOTERS, 0)
+
+
+def _shown_cut(run: RunData) -> Cut | None:
+    known = [cut for cut in run.cuts if voted(cut.event) and not cut.undone]
+    if not known:
+        return None
+    # A cut that removed no channel shows less than the one before it.
+    return next((cut for cut in known[::-1] if 0 in cut.event.kept), known[-1])
 
 
 def voted(cut: NetworkCut) -> bool:

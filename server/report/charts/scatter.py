@@ -1,6 +1,7 @@
 """Networks as points: how good against how large; the best ones are joined."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fedprune.server.report.charts.specs import Unit, axis, run_role, score_unit, series
@@ -21,6 +22,27 @@ _VIEWS: Mapping[str, tuple[str, str, Unit]] = {
 _Pair = tuple[float, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Best:
+    """Which points may be the best.
+
+    Attributes:
+        lower: Whether a lower score is better; None = none is the best.
+        places: Places of the points that compete; None = all.
+    """
+
+    lower: bool | None
+    places: Sequence[int] | None = None
+
+    def of(self, pairs: Sequence[_Pair | None]) -> list[_Pair]:
+        """Return the points that no other beats."""
+        if self.lower is None:
+            return []
+        places = range(len(pairs)) if self.places is None else self.places
+        known = [pair for place in places if (pair := pairs[place]) is not None]
+        return front(known, lower=self.lower)
+
+
 def of_controls(run: RunData) -> Chart | None:
     """Return the run among its controls, None where none has a score."""
     controls = run.summary.get("controls")
@@ -32,7 +54,6 @@ def of_controls(run: RunData) -> Chart | None:
         view: _spec(
             view.removeprefix("by "),
             unit,
-            run,
             [
                 ("this run", "own", _pair(run.summary, own, "accuracy_final")),
                 *(
@@ -40,6 +61,8 @@ def of_controls(run: RunData) -> Chart | None:
                     for place, (name, figures) in enumerate(found.items(), 1)
                 ),
             ],
+            metric=run.metric,
+            best=_Best(lower=run.lower_is_better),
         )
         for view, (own, other, unit) in _VIEWS.items()
         if other
@@ -48,17 +71,31 @@ def of_controls(run: RunData) -> Chart | None:
     return Chart(name="controls", label=label, views=views)
 
 
-def of_runs(runs: Sequence[RunData], names: Sequence[str]) -> Chart:
-    """Return several runs: score against size, bytes, file and latency."""
+def of_runs(
+    runs: Sequence[RunData], names: Sequence[str], metric: str, *, lower: bool | None
+) -> Chart:
+    """Return several runs: score against size, bytes, file and latency.
+
+    Args:
+        runs: The runs.
+        names: Their names.
+        metric: What their scores are.
+        lower: Whether a lower score is better; None = the scores do not compare, and
+            no line joins the best ones.  Nor does it join unfinished runs: they have
+            sent less only because they stopped.
+    """
+    ended = tuple(place for place, run in enumerate(runs) if run.finished)
+    best = _Best(lower=lower, places=ended)
     views = {
         view: _spec(
             view.removeprefix("by "),
             unit,
-            runs[0],
             [
-                (name, run_role(place), _pair(run.summary, key, "accuracy_final"))
+                (name, run_role(place), _scored(run, key))
                 for place, (run, name) in enumerate(zip(runs, names, strict=True))
             ],
+            metric=metric,
+            best=best,
         )
         for view, (key, _, unit) in _VIEWS.items()
         if any(number(run.summary, key) is not None for run in runs)
@@ -88,19 +125,24 @@ def front(pairs: Sequence[_Pair], *, lower: bool = False) -> list[_Pair]:
 def _spec(
     name: str,
     unit: Unit,
-    run: RunData,
     points: Sequence[tuple[str, str, _Pair | None]],
+    *,
+    metric: str,
+    best: _Best,
 ) -> Spec:
-    known = [pair for _, _, pair in points if pair is not None]
-    lower = run.started is not None and run.started.better == "lower"
     title = f"{name}, ms" if name == "latency" else name
     return {
         "kind": "scatter",
         "x": axis(title, unit),
-        "y": axis(metric_name(run.metric), score_unit(run.metric)),
+        "y": axis(metric_name(metric), score_unit(metric)),
         "series": [series(label, role, [pair]) for label, role, pair in points if pair],
-        "front": [list(pair) for pair in front(known, lower=lower)],
+        "front": [list(pair) for pair in best.of([pair for _, _, pair in points])],
     }
+
+
+def _scored(run: RunData, size: str) -> _Pair | None:
+    x, (y, _) = number(run.summary, size), run.final_score
+    return None if x is None or y is None else (x, y)
 
 
 def _pair(source: Mapping[str, Any], size: str, score: str) -> _Pair | None:

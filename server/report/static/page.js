@@ -468,14 +468,16 @@
     const after = made.querySelector("[data-chart]");
     // A plot stays where it is, with its zoom and its focus; its figures are new.
     if (before && after && before.dataset.chart === after.dataset.chart && before.dataset.tall === after.dataset.tall) after.replaceWith(before);
-    else if (held) return true; // nothing is taken from under a reader's keys
+    else if (held) return false; // nothing is taken from under a reader's keys
     place.replaceChildren(...made.childNodes);
     [...place.querySelectorAll("details")].forEach((one, at) => { one.open = Boolean(open[at]); });
     place.querySelectorAll("table[data-sortable]").forEach(sortable);
     return true;
   }
   const markups = new Map();
+  let [latest, behind] = [null, false]; // what was told last; whether a part of it waits
   function take(told) {
+    [latest, behind] = [told, false];
     figures = told.figures;
     document.title = `${told.title} · FedPrune`;
     const main = document.getElementById("content");
@@ -495,6 +497,7 @@
     for (const [name, markup] of Object.entries(told.parts)) {
       if (markups.get(name) === markup) continue;
       if (replaced(name, markup)) markups.set(name, markup);
+      else behind = true;
     }
     drawAll();
   }
@@ -537,6 +540,8 @@
   });
   if ("live" in document.body.dataset) {
     poll();
+    // A part that the reader has left may be replaced, though the run has ended.
+    document.addEventListener("focusout", () => { if (behind) setTimeout(() => take(latest), 0); });
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) { clearTimeout(timer); poll(); }
     });

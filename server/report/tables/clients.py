@@ -16,6 +16,7 @@ from fedprune.server.runs.events import (
     ClientsPutAside,
     NetworkDelivered,
     of_kind,
+    of_run,
 )
 
 _MAX_ROWS = 200
@@ -24,26 +25,35 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _OUTCOMES = (Status.ACCEPTED, Status.LATE, Status.REFUSED, Status.FAILED)
 
 
-def health(run: RunData) -> Table | None:
-    """Return a row for each client: how it answered, how it is now."""
+def health(run: RunData) -> More | None:
+    """Return a row for each client: how it answered, how it is now.
+
+    Of more clients than fit those that were missing most often are shown.
+    """
     answered: dict[str, list[ClientAnswered]] = defaultdict(list)
+    missed: Counter[str] = Counter()
     for event in run.answers():
         answered[event.client].append(event)
+        missed[event.client] += event.status is not Status.ACCEPTED
     if not answered:
         return None
-    aside = {c: e.back for e in of_kind(run.events, ClientsPutAside) for c in e.clients}
+    chosen = sorted(answered, key=lambda name: (-missed[name], name))[:_MAX_ROWS]
+    rest = len(answered) - len(chosen)
+    aside = {c: e.back for e in of_run(run.events, ClientsPutAside) for c in e.clients}
     last = max((event.round for event in run.rounds()), default=0)
     rows = [
         _health_row(run, name, answered[name], aside.get(name, 0) > last + 1)
-        for name in sorted(answered)
+        for name in sorted(chosen)
     ]
     head = ("client", "now", "asked", *(one.value for one in _OUTCOMES), "back")
-    return Table(
+    table = Table(
         label="Health of the clients",
         head=(*head, "validation"),
-        rows=tuple(rows[:_MAX_ROWS]),
+        rows=tuple(rows),
         sortable=True,
     )
+    title = f"Each client but {rest:,}, which missed least" if rest else "Each client"
+    return More(title=title, table=table)
 
 
 def _health_row(
@@ -98,6 +108,8 @@ def delivered(run: RunData) -> Panel | None:
         kind="words",
     )
     note = "Each device measures the network that it was sent on its own data."
+    if len(found) > _MAX_ROWS:
+        note += f" The first {_MAX_ROWS} of {len(found):,} are shown."
     return Panel(
         name="delivered",
         title="Delivery of the final network",

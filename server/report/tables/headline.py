@@ -118,18 +118,9 @@ def _score_card(run: RunData) -> Card:
     against = _difference(run, final, control)
     name, note = metric_name(run.metric), f"{against} to dense" if against else ""
     if final is None:  # devices have no test data: their validation says it
-        final = validation(run)
+        final = run.validation
         name += "" if final is None else ", validation"
     return Card(name=name, value=score(final, run.metric), note=note)
-
-
-def validation(run: RunData) -> float | None:
-    """Return the last score on the clients' validation parts, None without one."""
-    known = number(run.summary, "validation_accuracy_final")
-    if known is not None:
-        return known
-    found = [e.validation_accuracy for e in run.rounds()]
-    return next((value for value in reversed(found) if value is not None), None)
 
 
 def headline(run: RunData) -> Table:
@@ -147,9 +138,10 @@ def headline(run: RunData) -> Table:
             name[:1].upper() + name[1:],
             *(score(value, run.metric) for value in found[0]),
             _difference(run, final, control),
+            lower=run.lower_is_better,
         )
     ]
-    known = validation(run)
+    known = run.validation
     if final is None and known is not None:
         said = score(known, run.metric)
         rows = [_cells(f"Validation {name}", "", "", "", said, "")]
@@ -180,16 +172,17 @@ def headline(run: RunData) -> Table:
     )
 
 
-def _cells(name: str, *values: str) -> tuple[Cell, ...]:
+def _cells(name: str, *values: str, lower: bool = False) -> tuple[Cell, ...]:
     *plain, difference = values
-    return (*cells(name, *plain), Cell(difference, kind=_colour(difference)))
+    return (*cells(name, *plain), Cell(difference, kind=_colour(difference, lower)))
 
 
-def _colour(note: str) -> str:
+def _colour(note: str, lower: bool) -> str:  # noqa: FBT001 - as _cells has it
     """Return the colour of gain or loss of a difference."""
     if not note:
         return ""
-    worse = note.startswith(MINUS) or note.endswith(("more", "larger", "slower"))
+    fallen = "+" if lower else MINUS
+    worse = note.startswith(fallen) or note.endswith(("more", "larger", "slower"))
     return "worse" if worse else "better"
 
 

@@ -16,7 +16,7 @@ from fedprune.server.report.text import (
     seconds,
     size,
 )
-from fedprune.server.runs.events import CutChecked, RoundFinished, of_kind
+from fedprune.server.runs.events import CutChecked, RoundFinished, of_run
 
 
 def by_round(run: RunData, most: int) -> Table:
@@ -51,12 +51,12 @@ def by_round(run: RunData, most: int) -> Table:
 
 def checks(run: RunData) -> Panel | None:
     """Return the guard's checks, a line each; None of a run without any."""
-    found = list(of_kind(run.events, CutChecked))
+    found = of_run(run.events, CutChecked)
     if not found:
         return None
     head = ["cut", "round", "loss before", "after", "allowed", "clients"]
     head += [f"{metric_name(run.metric)} first", "after", "lost at most", "clients"]
-    lower = run.started is not None and run.started.better == "lower"
+    lower = run.lower_is_better
     rows = [_check_row(event, run.metric, lower=lower) for event in found]
     note = (
         "Validation of the clients before and after a cut, with two standard errors of "

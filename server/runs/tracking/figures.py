@@ -107,13 +107,22 @@ def settings_of(config: Config) -> dict[str, Scalar]:
     return {key: _shown(value) for key, value in found.items() if key not in _PLACES}
 
 
+def without_folders(text: str) -> str:
+    """Return a reference to a file of this machine without its folders.
+
+    >>> without_folders("task:/home/me/net.py:Net"), without_folders("hf:a/b")
+    ('task:net.py:Net', 'hf:a/b')
+    """
+    return _FOLDERS.sub(r"\1", text)
+
+
 def _shown(value: object) -> Scalar:
     if isinstance(value, list):
         return ", ".join(str(_shown(item)) for item in value)
     if value is None:
         return "off"
     if isinstance(value, str):
-        return _FOLDERS.sub(r"\1", value)
+        return without_folders(value)
     return value if isinstance(value, bool | int | float) else str(value)
 
 

@@ -1,6 +1,7 @@
 """The listener that all trackers of a run share: typed events in, figures out."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from fedprune.common.artifacts import read_model_file, write_model_file
 from fedprune.common.config import Config, TrackerName
 from fedprune.common.text import printable
 from fedprune.server.runs.events import (
@@ -24,7 +26,12 @@ from fedprune.server.runs.events import (
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.tracking.base import Ended, TrackedRun, Tracker
 from fedprune.server.runs.tracking.feed import Feed
-from fedprune.server.runs.tracking.figures import figures_of, result_of, settings_of
+from fedprune.server.runs.tracking.figures import (
+    figures_of,
+    result_of,
+    settings_of,
+    without_folders,
+)
 from fedprune.server.runs.tracking.progress import Done, read_done
 from fedprune.server.runs.tracking.registry import open_tracker
 
@@ -142,14 +149,32 @@ class Tracking:
                 sys.stderr.write(f"warning: {line}\n")
 
     def _log_files(self, tracker: Tracker) -> None:
-        folder = self._folder
-        paths = [folder.model / "final.safetensors", folder.plan]
-        # The report names the clients; network, plan and figures do not.
-        if self._config.run.track_clients or not tracker.sends():
-            paths.append(folder.report)
-        for path in paths:
-            if path.is_file():
-                tracker.log_file(path)
+        folder, sends = self._folder, tracker.sends()
+        with tempfile.TemporaryDirectory(prefix="fedprune-") as place:
+            network = folder.model / "final.safetensors"
+            if sends and network.is_file() and _in_folders(self._config):
+                network = _public(network, Path(place))
+            paths = [network, folder.plan]
+            # The report names the clients; network, plan and figures do not.
+            if self._config.run.track_clients or not sends:
+                paths.append(folder.report)
+            for path in paths:
+                if path.is_file():
+                    tracker.log_file(path)
+
+
+def _in_folders(config: Config) -> bool:
+    """Return whether the network's name says where its code lies on this machine."""
+    names = (config.task.model, config.task.use)
+    return any(without_folders(name) != name for name in names)
+
+
+def _public(network: Path, place: Path) -> Path:
+    """Return a copy of a network in a folder, whose name says no folder."""
+    tensors, metadata = read_model_file(network)
+    name = without_folders(metadata["model"])
+    write_model_file(place / network.name, tensors, {**metadata, "model": name})
+    return place / network.name
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from fedprune.server.runs.events import (
     RoundFinished,
     RunName,
     human_bytes,
+    of_kind,
     of_run,
 )
 from fedprune.server.runs.events.render import run_label
@@ -49,7 +50,10 @@ def sketches(events: Sequence[Event], metric: str) -> str:
         events: The events of the run; without rounds there are no plots.
         metric: Name of its headline metric.
     """
-    accuracy = _lines(events, _accuracy, tuple(_COLOURS))
+    # One line has figures of one kind: test data, or the clients' validation.
+    tested = any(e.accuracy is not None for e in of_kind(events, RoundFinished))
+    accuracy = _lines(events, _tested if tested else _validated, tuple(_COLOURS))
+    title = printable(metric, _LONGEST) + ("" if tested else ", validation")
     density = _lines(events, lambda event: event.density, (MAIN,))
     sent = [
         line._replace(values=list(accumulate(line.values)))
@@ -57,16 +61,19 @@ def sketches(events: Sequence[Event], metric: str) -> str:
     ]
     return "".join(
         (
-            _plot(printable(metric, _LONGEST), accuracy, lambda v: f"{v:.4f}"),
+            _plot(title, accuracy, lambda v: f"{v:.4f}"),
             _plot("parameters left", density, lambda v: f"{v:.1%}"),
             _plot("bytes up so far", sent, human_bytes, scale=math.log10),
         )
     )
 
 
-def _accuracy(event: RoundFinished) -> float | None:
-    found = event.accuracy
-    return event.validation_accuracy if found is None else found
+def _tested(event: RoundFinished) -> float | None:
+    return event.accuracy
+
+
+def _validated(event: RoundFinished) -> float | None:
+    return event.validation_accuracy
 
 
 def _lines(
@@ -96,8 +103,9 @@ def _plot(
         shown: Returns a value in words.
         scale: Scale of the values; a logarithm leaves out what is not positive.
     """
-    kept = [_scaled(line, scale) for line in lines]
-    kept = [line for line in kept if line.values]
+    shapes = [(_scaled(line, scale), shown(line.values[-1])) for line in lines]
+    shapes = [(line, end) for line, end in shapes if line.values]
+    kept = [line for line, _ in shapes]
     if not kept:
         return ""
     last = max(line.rounds[-1] for line in kept)
@@ -108,14 +116,14 @@ def _plot(
         _text(_LEFT, _HEIGHT - 4, f"rounds 1 to {last}"),
     ]
     used: list[float] = []
-    for line, given in zip(kept, lines, strict=False):
+    for line, end in shapes:
         points = [
             (_across(round_, last), _down(value, low, high))
             for round_, value in zip(line.rounds, line.values, strict=True)
         ]
         parts.append(_path(points, _COLOURS[line.run]))
         place = _free(points[-1][1], used)
-        label = f"{shown(given.values[-1])} {run_label(line.run)}"
+        label = f"{end} {run_label(line.run)}"
         parts.append(_text(_across(last, last) + 4, place, label))
     name = escape(f"{title} by round", quote=True)
     return (

@@ -40,7 +40,7 @@ TEST = 5  # one row in five is for the test
 
 def load_data():
     """Return (x_train, y_train, x_test, y_test): int64[n, LENGTH] and classes[n]."""
-    with FILE.open(newline="", encoding="utf-8") as file:
+    with FILE.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     labels = sorted({row["label"] for row in rows})
     targets = np.array([labels.index(row["label"]) for row in rows])

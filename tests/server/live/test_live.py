@@ -13,6 +13,7 @@ from helpers.invented_run import a_round, a_run
 from helpers.some_events import FINISHED, RESUMED, ROUND, STARTED, at
 
 from fedprune.common.errors import ConfigError
+from fedprune.server.live import watched as watched_module
 from fedprune.server.live import watching
 from fedprune.server.live.serving import LivePage, parse_place
 from fedprune.server.live.watched import Watched
@@ -199,6 +200,23 @@ def test_a_log_that_cannot_be_read_is_said_on_the_page_which_stays(folder):
     assert "round 2" in said
     assert "the run cannot be shown: IntegrityError" in said
     assert watched.told() is watched.told()
+
+
+def test_a_run_that_cannot_be_shown_is_not_tried_again_before_there_is_more(
+    folder, monkeypatch
+):
+    tries = []
+
+    def fail(run, *, rounds):
+        tries.append((run, rounds))
+        raise ValueError
+
+    monkeypatch.setattr(watched_module, "single", fail)
+    watched = Watched()
+    watched.follow(lambda: folder.path)
+    for _ in range(3):
+        assert "the run cannot be shown: ValueError" in texts(watched)
+    assert len(tries) == 1
 
 
 def test_hostile_names_of_clients_are_text_in_what_is_told(tmp_path):

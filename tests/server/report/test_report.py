@@ -13,10 +13,13 @@ from html.parser import HTMLParser
 import pytest
 from helpers.invented_run import DENSE, DENSITY, GROUPS, ROUNDS, WIDTHS, a_run, summary
 from helpers.some_events import (
+    ASIDE,
     CHECK,
     CLIENT,
     CLIENTS,
     CUT,
+    DELIVERED,
+    ROLLBACK,
     ROUND,
     STARTED,
     WAITING,
@@ -28,11 +31,13 @@ from helpers.some_events import (
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.server.report import report_on_end, write_report
 from fedprune.server.report.data import printable_run, read_run
+from fedprune.server.report.parts import Cell
 from fedprune.server.report.single import single
+from fedprune.server.report.tables.clients import delivered, health
 from fedprune.server.report.tables.rounds import checks
 from fedprune.server.report.text import DASH, MINUS, TIMES
 from fedprune.server.rounds.records import Status
-from fedprune.server.runs.events import EventLog
+from fedprune.server.runs.events import EventLog, LabelsCounted
 from fedprune.server.runs.folder import RunFolder
 
 
@@ -311,6 +316,7 @@ def test_a_run_without_a_check_has_no_table_of_them(tmp_path):
     folder = RunFolder.create(tmp_path, "a")
     with EventLog(folder.events) as log:
         log.write(at(ROUND, 1))
+        log.write(at(CHECK, 1, run="one-shot"))
     assert checks(read_run(folder.path)) is None
 
 
@@ -366,6 +372,84 @@ def test_figures_of_an_unfinished_run_come_from_its_events(tmp_path):
     assert data.summary["cuts"] == 1
     assert data.summary["accuracy_final"] == data.rounds()[-1].accuracy
     assert len(data.curve()) == 7
+
+
+def test_a_cut_that_was_taken_back_is_none_while_a_run_goes_on(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        for event in (CUT, at(CUT, 8, cycle=2), at(ROLLBACK, 9, cycle=2)):
+            log.write(event)
+    summary_ = read_run(folder.path).summary
+    assert (summary_["cuts"], summary_["rollbacks"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("better", "kind"), [("higher", "worse"), ("lower", "better")])
+def test_a_fall_of_the_score_is_a_gain_where_lower_is_better(tmp_path, better, kind):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, better=better, metric="perplexity"))
+        log.write(at(ROUND, 1, run="dense", accuracy=9.0))
+        log.write(at(ROUND, 1, accuracy=4.0))
+    ((_, table),) = single(read_run(folder.path)).parts[0].tables
+    assert table.rows[0][-1] == Cell(f"{MINUS}5.0000", kind=kind)
+
+
+def test_a_client_that_a_control_put_aside_is_not_aside_in_the_run(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(CLIENT)
+        log.write(at(ROUND, 1))
+        log.write(at(ASIDE, 1, run="dense", back=9))
+    run = read_run(folder.path)
+    assert health(run).table.rows[0][1].text == "accepted"
+    with EventLog(folder.events) as log:
+        log.write(at(ASIDE, 1, back=9))
+    assert health(read_run(folder.path)).table.rows[0][1].text == "put aside"
+
+
+def test_of_many_clients_the_table_has_those_that_missed_most_and_says_so(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        for place in range(201):
+            log.write(replace(CLIENT, client=f"c{place:03d}"))
+        log.write(refused("c999"))
+        for _ in range(201):
+            log.write(DELIVERED)
+    run = read_run(folder.path)
+    found = health(run)
+    names = [row[0].text for row in found.table.rows]
+    assert (len(names), names[-1]) == (200, "c999")
+    assert found.title == "Each client but 2, which missed least"
+    assert "The first 200 of 201 are shown." in delivered(run).note
+
+
+def test_the_votes_are_those_of_the_last_cut_that_stands(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(STARTED)
+        log.write(CUT)
+        many = {f"c{place:03d}": (0.1, 0.2, 0.7) for place in range(66)}
+        log.write(at(CUT, 8, cycle=2, votes=many))
+    notes = {part.name: part.note for part in single(read_run(folder.path)).parts}
+    assert notes["ballots"].endswith("2 more clients voted.")
+    assert len(charts_of(folder)["votes"]["views"][""]["rows"]) == 66
+    with EventLog(folder.events) as log:
+        log.write(at(ROLLBACK, 9, cycle=2))
+    assert charts_of(folder)["votes"]["views"][""]["rows"] == ["kept", "consensus", "a"]
+
+
+def test_what_is_not_drawn_is_counted(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(replace(STARTED, groups={f"g{place}": 8 for place in range(62)}))
+        counts = {f"c{place:03d}": (1, 2) for place in range(63)}
+        log.write(LabelsCounted(classes=("no", "yes"), counts=counts))
+    notes = {part.name: part.note for part in single(read_run(folder.path)).parts}
+    assert "2 more are not drawn" in notes["kept"]
+    assert "3 more clients are not drawn" in notes["data"]
+    charts = charts_of(folder)
+    assert len(charts["widths"]["views"][""]["names"]) == 60
+    assert len(charts["labels"]["views"][""]["names"]) == 60
 
 
 def test_bytes_are_not_compared_while_the_control_is_behind(tmp_path):

@@ -80,6 +80,16 @@ def test_a_regression_shows_r2_as_a_number(tmp_path):
     assert "0.9600 -> 0.9500" in render(inspect_path(folder.path))
 
 
+def test_a_run_of_devices_shows_the_score_of_validation(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with EventLog(folder.events) as log:
+        log.write(at(ROUND, 1, accuracy=None))
+    summary = {"metric": "r2", "validation_accuracy_final": 0.45}
+    write_json_atomic(folder.summary, summary)
+    text = render(inspect_path(folder.path))
+    assert "validation  – -> 0.4500" in text  # noqa: RUF001 - the report's dash
+
+
 def test_a_run_that_never_began_can_be_inspected(tmp_path):
     info = inspect_path(RunFolder.create(tmp_path, "a").path)
     assert info["cuts"] == []

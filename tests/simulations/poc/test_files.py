@@ -58,6 +58,15 @@ def test_what_the_user_replaces_wins(tmp_path):
     assert config.prune.budget.params == 0.4
 
 
+def test_the_parts_are_as_skewed_as_the_user_says(tmp_path):
+    chosen = ("task.partition={kind='shards', classes=1}",)
+    folder, settings = made(tmp_path / "new", clients=10, overrides=chosen)
+    for name in settings.ids:
+        part = load_dataset(f"npz:{folder.examples(name)}", data_dir="", fold=0)
+        targets = np.bincount(part.train.targets)
+        assert np.sort(targets)[-1] > 0.8 * targets.sum()
+
+
 def test_the_instructions_name_every_device_and_what_stays_here(tmp_path):
     folder, settings = made(tmp_path / "new", clients=2)
     text = folder.instructions.read_text()

@@ -40,6 +40,17 @@ def test_other_settings_want_another_folder(tmp_path, other):
         open_folder(tmp_path / "f", **(NOTHING | other))
 
 
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [("task.clients=5", "--clients N"), (" task.data = digits", "--data SOURCE")],
+)
+def test_a_key_with_an_option_of_its_own_is_refused(tmp_path, text, option):
+    # A server that waits for five clients never starts with three.
+    with pytest.raises(ConfigError, match=f"want {option} in its place"):
+        open_folder(tmp_path / "f", **NOTHING | {"overrides": [text]})
+    assert not (tmp_path / "f").exists()
+
+
 def test_a_folder_or_file_of_the_user_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()

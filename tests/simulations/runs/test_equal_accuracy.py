@@ -36,3 +36,9 @@ def test_tasks_without_accuracy_are_compared_by_their_loss():
     control = rounds(None, None, None, losses=[3.0, 1.6, 1.4])
     assert equal_accuracy(run, control).rounds == 2
     assert equal_accuracy(run, rounds(None, losses=[1.6])) is None
+
+
+def test_a_metric_whose_lower_values_are_better_is_reached_from_above():
+    run, control = rounds(9.0, 2.0, 3.0), rounds(9.0, 4.0, 3.0, 1.0)
+    assert equal_accuracy(run, control, higher_is_better=False).rounds == 2
+    assert equal_accuracy(run, rounds(9.0, 4.0), higher_is_better=False) is None

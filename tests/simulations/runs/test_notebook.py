@@ -11,6 +11,7 @@ from fedprune.server.runs.events import COLUMNS, EventLog
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.runs import progress
 from fedprune.simulations.runs.notebook.result import RunResult
+from fedprune.simulations.runs.notebook.sketches import sketches
 from fedprune.simulations.runs.progress import LineProgress, usual_display
 
 pytest.importorskip("ipywidgets")
@@ -94,6 +95,25 @@ def test_a_result_has_plots_that_need_no_request_and_no_script(result):
     assert "<script" not in shown
     links = [part for part in shown.split('"') if "://" in part]
     assert set(links) == {"http://www.w3.org/2000/svg"}  # a name, not a place
+
+
+def plots(*rounds):
+    return sketches([replace(ROUND, **one) for one in rounds], "accuracy")
+
+
+def test_a_plot_has_figures_of_test_data_or_of_validation_and_not_both():
+    seldom = plots({"round": 1, "accuracy": 0.5}, {"round": 2, "accuracy": None})
+    assert "0.5000 pruned" in seldom
+    assert "0.2500" not in seldom  # the second round's, on other data
+    never = plots({"round": 1, "accuracy": None})
+    assert "0.2500 pruned" in never
+    assert "accuracy, validation" in never
+
+
+def test_the_value_of_a_line_is_its_own_where_another_has_none():
+    shown = plots({"bytes_up": 0}, {"run": "dense", "bytes_up": 4096})
+    assert "4.1 kB dense" in shown
+    assert "0 B dense" not in shown
 
 
 def test_rounds_are_rows_of_a_data_frame(result):

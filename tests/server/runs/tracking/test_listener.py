@@ -3,9 +3,11 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 from helpers.some_events import CUT, FINISHED, RESUMED, ROUND, STARTED, at
 
+from fedprune.common.artifacts import read_model_file, write_model_file
 from fedprune.common.config import load_config
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.tracking import listener, registry, tracked
@@ -111,6 +113,34 @@ def test_the_report_is_sent_to_another_machine_only_if_the_user_says_so(
     assert ["report.html"] not in files(Recording(sends=True))
     assert ["report.html"] in files(Recording(sends=False))
     assert ["report.html"] in files(Recording(sends=True), "run.track_clients=true")
+
+
+@pytest.mark.parametrize(
+    ("sends", "name"), [(True, "net.py:make"), (False, "/home/alice/net.py:make")]
+)
+def test_the_network_that_leaves_says_no_folder_of_this_machine(
+    monkeypatch, folder, sends, name
+):
+    class Reading(Recording):
+        def log_file(self, path):
+            if path.name == "final.safetensors":
+                self._told("network", read_model_file(path)[1]["model"])
+
+    metadata = {
+        "plan": "00" * 16,
+        "structure": "11" * 16,
+        "model": "/home/alice/net.py:make",
+        "input_shape": "[4]",
+        "num_outputs": "2",
+    }
+    tensors = {"w": np.ones((2, 4), np.float32)}
+    network = folder.model / "final.safetensors"
+    write_model_file(network, tensors, metadata)
+    tracker = Reading(sends=sends)
+    config = "task.model=/home/alice/net.py:make"
+    follow(monkeypatch, folder, tracker, [STARTED, FINISHED], [config])
+    assert ("network", name) in tracker.calls
+    assert read_model_file(network)[1]["model"] == "/home/alice/net.py:make"
 
 
 @pytest.mark.parametrize("method", ["start", "log_round"])
