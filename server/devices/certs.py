@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -81,7 +82,7 @@ class CertFolder:
             ConfigError: If a file is missing or not readable; the message names it.
         """
         for path in (self.ca, self.server, self.server_key):
-            check_readable(path, f"make it: fedprune certs {self.path}")
+            check_readable(path, f"make it: fedprune certs {quote(str(self.path))}")
 
 
 def make_certificates(

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -94,7 +95,7 @@ def _check_public(path: Path) -> None:
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         msg = (
             f"{path} is not a public key; remove the client's folder and make another: "
-            f"fedprune certs {path.parents[2]} --client {path.parent.name}"
+            f"fedprune certs {quote(str(path.parents[2]))} --client {path.parent.name}"
         )
         raise ConfigError(msg) from error
 
@@ -107,7 +108,7 @@ def _ends(path: Path, found: x509.Certificate) -> str:
     """
     now = datetime.now(UTC)
     first, last = found.not_valid_before_utc, found.not_valid_after_utc
-    again = f"make another: fedprune certs {path.parent} --host NAME"
+    again = f"make another: fedprune certs {quote(str(path.parent))} --host NAME"
     if path.name == CertFolder(path.parent).ca.name:
         again = "make another folder of certificates; devices need its ca.crt"
     if now > last:
@@ -120,4 +121,4 @@ def _ends(path: Path, found: x509.Certificate) -> str:
 
 
 def _remake(path: Path) -> str:
-    return f"make another: fedprune certs {path} --host NAME"
+    return f"make another: fedprune certs {quote(str(path))} --host NAME"

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError, FedPruneError
@@ -46,7 +47,7 @@ def resume_command(
         program: The subcommand.
         server: Folder of a server: code recorded for it counts too.
     """
-    words = f"fedprune {program} --resume {path}"
+    words = f"fedprune {program} --resume {quote(str(path))}"
     with suppress(FedPruneError):
         folder = RunFolder.open(Path(path))
         chosen = load_config(folder.config).task

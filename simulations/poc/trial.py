@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from fedprune.common.system.ports import free_port
 from fedprune.server.devices.preflight import check_port
@@ -74,7 +75,7 @@ def try_devices(
     try:
         run = federation.carry_out(run)
     except KeyboardInterrupt:
-        again = f"stopped; to go on: fedprune poc {trial.directory}"
+        again = f"stopped; to go on: fedprune poc {quote(str(trial.directory))}"
         print(again, file=sys.stderr, flush=True)
         raise
     return folder, run, _report(run)

@@ -6,6 +6,7 @@ Nothing heavy is imported before it is needed, so that help is quick.
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -142,7 +143,9 @@ def _searched(
     try:
         return search.run()
     except KeyboardInterrupt as error:
-        message = f"interrupted; go on with: fedprune tune --resume {folder}"
+        message = (
+            f"interrupted; go on with: fedprune tune --resume {quote(str(folder))}"
+        )
         raise Interrupted(message) from error
 
 

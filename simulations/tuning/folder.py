@@ -14,6 +14,7 @@
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from fedprune.common.config import (
@@ -83,7 +84,8 @@ def new_folder(
         msg = f"cannot make the folder {folder}: {error.strerror}"
         raise ConfigError(msg) from error
     if used:
-        msg = f"{folder} is not empty; want a new folder, or --resume {folder}"
+        resumed = quote(str(folder))
+        msg = f"{folder} is not empty; want a new folder, or --resume {resumed}"
         raise ConfigError(msg)
     config = _with_table(config, target, folder)
     record = Record(

@@ -8,6 +8,7 @@ engine, so trials run one at a time.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from fedprune.common.config import Config, load_config
 from fedprune.common.errors import FedPruneError
@@ -108,7 +109,7 @@ class Search:
         left = self.record.trials_wanted - len(self.record.ended)
         if left and len(failed) == _ALIKE and len(set(failed)) == 1:
             msg = f"{_ALIKE} trials in a row failed alike: {failed[0]}; mend the cause "
-            msg += f"and go on with: fedprune tune --resume {self.folder}"
+            msg += f"and go on with: fedprune tune --resume {quote(str(self.folder))}"
             raise FedPruneError(msg)
 
     def _reference(self) -> None:

@@ -7,6 +7,7 @@ from helpers.log_lines import texts
 
 from fedprune.common.errors import FedPruneError
 from fedprune.server.devices import service
+from fedprune.server.devices.run_config import resume_command
 from fedprune.server.devices.service import Service
 from fedprune.server.runs.events import Follower
 from fedprune.server.runs.folder import RunFolder
@@ -70,3 +71,7 @@ def test_a_key_that_is_refused_ends_no_server(tmp_path, capsys):
         "no key registered: the server refused supernode register: no key",
         "clients registered: edge-02",
     ]
+
+
+def test_a_printed_command_can_be_pasted_whatever_the_folders_name():
+    assert resume_command("my runs/a") == "fedprune simulate --resume 'my runs/a'"
