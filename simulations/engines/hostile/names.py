@@ -9,21 +9,23 @@ from fedprune.common.methods.registry import OFF
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.engines.hostile.poisoning import poisoner_of
 
+_CLOSE = 1e-9  # 0.07 of 100 clients are 7, not 8
+
 
 def hostile_names(clients: Sequence[str], attack: Attack) -> tuple[str, ...]:
     """Return the names of the hostile clients: the last ones, rising.
 
     >>> hostile_names(["a", "b", "c"], Attack(kind="noise", clients=0.5))
     ('b', 'c')
-
     Args:
         clients: All clients.
         attack: The attack; none is hostile without one.
     """
     if attack.kind == OFF:
         return ()
-    share = attack.clients < 1.0
-    count = ceil(attack.clients * len(clients)) if share else int(attack.clients)
+    count = int(attack.clients)
+    if attack.clients < 1.0:
+        count = max(ceil(attack.clients * len(clients) - _CLOSE), 1)
     return tuple(sorted(clients)[-count:])
 
 
