@@ -17,6 +17,7 @@ def hostile_names(clients: Sequence[str], attack: Attack) -> tuple[str, ...]:
 
     >>> hostile_names(["a", "b", "c"], Attack(kind="noise", clients=0.5))
     ('b', 'c')
+
     Args:
         clients: All clients.
         attack: The attack; none is hostile without one.
