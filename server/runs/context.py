@@ -39,7 +39,7 @@ class RunContext:
             StructureError when it computes another function; or None.
         pause_s: Seconds before the second attempt of a round; four times as many
             before each later one.
-        releases: What its rounds have released, or None where noise hides nobody.
+        releases: What its rounds have released, or None without noise of the server.
     """
 
     name: RunName

@@ -1,4 +1,4 @@
-"""What the rounds of a run under differential privacy have released, kept on the disk.
+"""Releases of a run under differential privacy, noted on the disk before they leave.
 
 A stopped run plays its last round again.  With the same answers the sums have the same
 noise, and nothing more is told.  Answers of devices may be others (who was late, what a
