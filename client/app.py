@@ -7,6 +7,7 @@ configuration.
 """
 
 from collections.abc import Mapping
+from math import nan
 from pathlib import Path
 
 import torch
@@ -79,7 +80,8 @@ _resident = _Resident()
 def hello(message: Message, context: Context) -> Message:
     """Answer with this node's client id and number of examples.
 
-    A device numbers its classes as the server does from here on.
+    Of a client that hides its own answers it is 1, as in each of them.  A device
+    numbers its classes as the server does from here on.
     """
     cache, name = _cache(context), _client_id(context)
     cache.follow(*_about(message))
@@ -88,7 +90,7 @@ def hello(message: Message, context: Context) -> Message:
         line = labels.agree(_root(context), context.run_id, cache, names)
         if line:
             say(line)
-    count = len(cache.data(name).train)
+    count = 1 if _hides(cache) else len(cache.data(name).train)
     answer = ConfigRecord({"client-id": name, "examples": count})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
@@ -149,7 +151,7 @@ def _answer(message: Message, context: Context) -> tuple[Message, ClientUpdate]:
 
 @app.query(DELIVER)
 def deliver(message: Message, context: Context) -> Message:
-    """Store the final network of the run."""
+    """Store the final network of the run; say how it does, unless that is hidden."""
     torch.set_num_threads(1)
     cache = _cache(context)
     cache.follow(*_about(message))
@@ -163,7 +165,8 @@ def deliver(message: Message, context: Context) -> Message:
     if _is_device(context) and found.examples:
         count = f"{found.examples} test examples"
         say(f"final network: accuracy {found.accuracy:.4f} of {count}")
-    answer = ConfigRecord({"examples": found.examples, "accuracy": found.accuracy})
+    told = (0, nan) if _hides(cache) else (found.examples, found.accuracy)
+    answer = ConfigRecord({"examples": told[0], "accuracy": told[1]})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
 
@@ -184,6 +187,11 @@ def _follow_labels(context: Context, cache: ModelCache) -> None:
     """Number a device's classes as it has agreed with the server of this run."""
     if _is_device(context):
         labels.follow(_root(context), context.run_id, cache)
+
+
+def _hides(cache: ModelCache) -> bool:
+    """Return whether this client's own configuration hides its answers."""
+    return cache.task.config.privacy.local_noise > 0
 
 
 def _is_device(context: Context) -> bool:

@@ -103,8 +103,12 @@ def _answer(opened: OpenedPlan, cache: ModelCache, store: ClientStore) -> Client
     )
     if noise is None:
         return update
-    known, validated = plan.broadcast.statistics, bool(plan.settings.validation)
-    return noise.on_figures(update, known, validated=validated)
+    return noise.on_figures(
+        update,
+        plan.broadcast.statistics,
+        validated=bool(plan.settings.validation),
+        units=opened.spec.units if plan.settings.importance else 0,
+    )
 
 
 def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:
@@ -120,7 +124,8 @@ def _examples(opened: OpenedPlan, cache: ModelCache) -> ClientData:
         raise DataError(msg)
     least = cache.task.config.privacy.min_examples
     if len(data.train) < least:
-        msg = f"client {client} has {len(data.train)} training examples and abstains: "
+        # How many it has is what is to be hidden.
+        msg = f"client {client} has too few training examples and abstains: "
         msg += f"privacy.min_examples is {least} here"
         raise DataError(msg)
     return data

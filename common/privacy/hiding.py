@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from fedprune.common.aggregate import DELTA_BITS
 from fedprune.common.config import Config
 from fedprune.common.privacy.key import load_key
-from fedprune.common.privacy.noise import NoiseKey
+from fedprune.common.privacy.noise import NoiseKey, check_size
 from fedprune.common.privacy.spending import Spending, plan_spending, releases_of
 
 
@@ -31,14 +32,17 @@ def privacy_of(config: Config, *, moments: bool) -> Privacy | None:
         moments: Whether the network has batch norms.
 
     Raises:
-        ConfigError: If the accountant is not installed, or as ``load_key``.
+        ConfigError: If the accountant is not installed, the noise is too large for sums
+            of integers, or as ``load_key``.
     """
     wanted = config.privacy
     if wanted.epsilon is None:
         return None
     releases = releases_of(config, moments=moments)
+    spending = plan_spending(wanted.epsilon, wanted.delta, releases)
+    check_size(spending.multiplier * wanted.clip * 2.0**DELTA_BITS)
     return Privacy(
         key=load_key(wanted.key),
-        spending=plan_spending(wanted.epsilon, wanted.delta, releases),
+        spending=spending,
         clip=wanted.clip,
     )

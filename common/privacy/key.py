@@ -1,11 +1,12 @@
 """The file with the secret key of the noise, outside every run folder."""
 
+import os
 import secrets
 from pathlib import Path
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.privacy.noise import KEY_BYTES, NoiseKey
-from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.atomic import sync_folder, write_bytes_atomic
 from fedprune.common.system.paths import is_private, make_private_folder
 from fedprune.common.trust import state_folder
 
@@ -25,9 +26,28 @@ def load_key(path: str) -> NoiseKey:
     place = Path(path).expanduser() if path else state_folder() / _NAME
     if not path and not place.exists():
         make_private_folder(place.parent)
-        fresh = secrets.token_hex(KEY_BYTES).encode() + b"\n"
-        write_bytes_atomic(place, fresh, mode=0o600)
+        _make(place)
     return NoiseKey(_read(place))
+
+
+def _make(place: Path) -> None:
+    """Make a key; of processes that do so at the same time the first one's stays.
+
+    Another one's in its place would end the run that has begun with the first.
+    """
+    fresh = place.with_name(f"{place.name}.{secrets.token_hex(8)}")
+    text = secrets.token_hex(KEY_BYTES).encode() + b"\n"
+    write_bytes_atomic(fresh, text, mode=0o600)
+    try:
+        os.link(fresh, place)
+        sync_folder(place.parent)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        msg = f"{place}: {error.strerror or error}; want privacy.key, a file of a key"
+        raise ConfigError(msg) from error
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _read(place: Path) -> bytes:

@@ -10,7 +10,8 @@ from math import sqrt
 
 import numpy as np
 
-from fedprune.common.messages import ClientUpdate, Statistics
+from fedprune.common.errors import DataError
+from fedprune.common.messages import ClientUpdate, Statistics, Validation
 from fedprune.common.privacy.bounded import (
     GRID,
     REACH,
@@ -29,6 +30,7 @@ from fedprune.common.privacy.spending import SHARES, Release
 from fedprune.common.spec import Vector
 
 _TAG = "client"
+_NO_VALIDATION = Validation(loss_sum=0.0, metric_sum=0.0, count=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +51,24 @@ class LocalNoise:
     purpose: tuple[str, ...]
 
     def on_delta(self, delta: Vector) -> Vector:
-        """Return a delta with noise on each of its entries, float32[n]."""
+        """Return a delta with noise on each of its entries, float32[n].
+
+        Raises:
+            DataError: If it is not finite.
+        """
         exact = delta.astype(np.float64)
-        row = exact / max(self.clip, float(np.sqrt(exact @ exact)))
+        with np.errstate(invalid="ignore"):  # refused below
+            row = exact / max(self.clip, float(np.sqrt(exact @ exact)))
         hidden: Vector = (self._on(row, Release.DELTA) * self.clip).astype(np.float32)
         return hidden
 
     def on_figures(
-        self, update: ClientUpdate, before: Statistics | None, *, validated: bool
+        self,
+        update: ClientUpdate,
+        before: Statistics | None,
+        *,
+        validated: bool,
+        units: int,
     ) -> ClientUpdate:
         """Return an answer whose other quantities are hidden; its delta is as it was.
 
@@ -66,12 +78,17 @@ class LocalNoise:
             update: The answer, not yet encoded.
             before: Moments of the broadcast, or None.
             validated: Whether the plan asks for validation: that this client has no
-                example for it is not told.
+                example for it is not told, and without the question nothing is.
+            units: Units that the plan asks for votes on, 0 = for none: that this
+                client abstains, as one of a single class does, is not told either.
+
+        Raises:
+            DataError: If a quantity is not finite.
         """
-        scores, told = update.importance, update.statistics
+        scores, told = None, update.statistics
         row = self._on(figures_row(update.loss, update.validation), Release.FIGURES)
-        if scores is not None:
-            vote = scores_row(scores, len(scores))
+        if units:
+            vote = scores_row(update.importance, units)
             scores = scores_of(self._on(vote, Release.SCORES))
         if told is not None:
             known = known_moments(before, len(told.mean))
@@ -83,11 +100,19 @@ class LocalNoise:
             loss=loss_of(row),
             importance=scores,
             statistics=told,
-            validation=validation_of(row) if validated else update.validation,
+            validation=validation_of(row) if validated else _NO_VALIDATION,
         )
 
     def _on(self, row: Row, release: Release) -> Row:
-        """Return a row of length 1 at most with noise on each entry."""
+        """Return a row of length 1 at most with noise on each entry.
+
+        Raises:
+            DataError: If an entry is not finite: as an integer it would be a number
+                like any other.
+        """
+        if not np.all(np.isfinite(row)):
+            msg = f"client {self.purpose[-1]} diverged: its answer is not finite "
+            raise DataError(msg + f"({release}); want a lower client.lr")
         fixed = np.rint(row * GRID).astype(np.int64)
         reach = REACH * GRID + 0.5 * sqrt(len(row))
         sigma = self.multiplier / sqrt(SHARES[release]) * reach

@@ -1,8 +1,9 @@
 """Noise of a secret key: discrete Gaussian integers that only its owner can subtract.
 
-The key is the operator's.  Each block of noise follows the key, its purpose and a
-digest of the sum that it hides: the same sum in a resumed run gets the same noise, and
-another sum never does, so that no difference of two releases is free of noise.
+The key is the operator's.  Each block of noise follows the key, its purpose, its size
+and a digest of the sum that it hides: the same sum in a resumed run gets the same
+noise, and another sum, or the same one with more noise, never does, so that no
+difference or multiple of two releases is free of noise.
 """
 
 from dataclasses import dataclass, field
@@ -15,10 +16,15 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
+from fedprune.common.errors import ConfigError
+
 Integers: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
 KEY_BYTES = 32
+_MOST = (
+    2.0**46
+)  # standard deviation: a draw of 37 of them is a whole number below 2**53
 _CHUNK = 1 << 18  # numbers that are drawn at once
 _FRACTION = 53  # bits of a float64
 
@@ -45,15 +51,34 @@ class NoiseKey:
             sum_: The exact sum, int64[n].
             sigma: Standard deviation in the unit of the sum, > 0.
             purpose: Run, round and quantity.
+
+        Raises:
+            ConfigError: If ``sigma`` is too large for whole numbers in floats.
         """
+        check_size(sigma)
         digest = blake2b(key=self.secret, digest_size=KEY_BYTES)
-        for part in (*(one.encode() for one in purpose), sum_.tobytes()):
+        words = (one.encode() for one in (*purpose, float(sigma).hex()))
+        for part in (*words, sum_.tobytes()):
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
         stream = _Stream(digest.digest())
         noise = discrete_gaussian(stream, sigma, len(sum_))
         hidden: Integers = sum_ + noise
         return hidden
+
+
+def check_size(sigma: float) -> None:
+    """Refuse noise that whole numbers in floats cannot hold.
+
+    Args:
+        sigma: Standard deviation in the unit of a sum.
+
+    Raises:
+        ConfigError: If it is not above 0, or too large.
+    """
+    if not 0.0 < sigma <= _MOST:
+        msg = f"noise is {sigma / _MOST:.3g} of what sums of integers can have; want a "
+        raise ConfigError(msg + "smaller privacy.clip or local_noise, or more epsilon")
 
 
 class _Stream:

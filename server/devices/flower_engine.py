@@ -203,8 +203,8 @@ def deliver(
             split.
 
     Returns:
-        What became of it, for each client in order; under ``privacy.epsilon`` without
-        what they measured, which has no noise.
+        What became of it, for each client in order; where noise hides clients without
+        what they measured, which has none.
     """
     arrays = ArrayRecord(
         {
@@ -233,7 +233,7 @@ def deliver(
             results[name] = _delivered(name, size, reply)
         time.sleep(_POLL_S)
     found = [results[name] for name in sorted(results)]
-    if config.privacy.epsilon is None:
+    if not config.privacy.hides_clients:
         return found
     return [replace(one, examples=None, accuracy=None) for one in found]
 

@@ -45,6 +45,8 @@ from fedprune.server.rounds.waiting.absence import Absences, fewest, present
 from fedprune.server.rounds.waiting.closing import Patience
 from fedprune.server.rounds.waiting.pace import deadline
 
+_CLOSE = 1e-9  # 1.1 times 10 clients are 11, not 12
+
 
 @timed(Activity.PLANNING)
 def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> RoundWork:
@@ -148,7 +150,7 @@ def draw_cohort(
 
 def asked(rounds: Rounds, clients: int) -> int:
     """Return how many of the clients a round asks."""
-    return min(ceil(rounds.cohort * rounds.over_select), clients)
+    return min(ceil(rounds.cohort * rounds.over_select - _CLOSE), clients)
 
 
 def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSettings:

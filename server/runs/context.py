@@ -17,6 +17,7 @@ from fedprune.server.runs.events import (
     RunName,
     WarningGiven,
 )
+from fedprune.server.runs.record.releases import Releases
 
 Evaluate = Callable[[Snapshot], float]
 Check = Callable[[Mask], None]
@@ -38,6 +39,7 @@ class RunContext:
             StructureError when it computes another function; or None.
         pause_s: Seconds before the second attempt of a round; four times as many
             before each later one.
+        releases: What its rounds have released, or None without noise of the server.
     """
 
     name: RunName
@@ -48,6 +50,7 @@ class RunContext:
     evaluate: Evaluate | None
     check: Check | None = None
     pause_s: float = 0.0
+    releases: Releases | None = None
 
     def warn(self, round_: int, text: str, clients: Sequence[str] = ()) -> None:
         """Log a warning about the figures of a round."""

@@ -19,6 +19,7 @@ from fedprune.server.runs.context import Check, Evaluate, RunContext
 from fedprune.server.runs.events import EventLog, RunName, WarningGiven
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.loop import drive, sendable
+from fedprune.server.runs.record.releases import Releases
 from fedprune.server.runs.record.rounds import log_mask
 
 
@@ -120,6 +121,7 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         evaluate=evaluate,
         check=check,
         pause_s=pause_s,
+        releases=None if hidden is None else Releases(folder.checkpoints, name),
     )
     last = drive(state, context)
     return last, sendable(last, run_spec)

@@ -7,7 +7,7 @@
         config.toml     merged, can be run again
         events.jsonl    one line an event: the source of everything below
         metrics.csv     one row a round
-        checkpoints/    safetensors + journal
+        checkpoints/    safetensors + journal; what noise hides: releases
         clients/        residuals and caches of simulated clients, by federation
         structure.json  plan.json
         latency.json    its latency table, if any

@@ -56,7 +56,7 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
         started = time.monotonic()
         work = plan_round(state, run_spec, attempt)
         answers = collect(work, context.engine, partial(log_lost, context, work))
-        answers = _hidden(answers, work, state, run_spec)
+        answers = _hidden(answers, work, state, context)
         # First: the events of the clients are logged even if the run ends here.
         log_clients(context, work, answers)
         try:
@@ -82,10 +82,10 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
 
 @timed(Activity.AGGREGATION)
 def _hidden(
-    answers: Answers, work: RoundWork, state: ServerState, run_spec: RunSpec
+    answers: Answers, work: RoundWork, state: ServerState, context: RunContext
 ) -> Answers:
     """Return the answers without what is rare, and with noise in place of clients."""
-    config, privacy = run_spec.config, run_spec.privacy
+    config, privacy = context.run_spec.config, context.run_spec.privacy
     enough = len(answers.accepted) >= config.rounds.minimum
     if config.privacy.senders > 1 and enough:
         answers = without_rare(answers, work, config.privacy.senders)
@@ -93,7 +93,10 @@ def _hidden(
         return answers
     if not enough:
         return withhold_clients(answers)
-    return hide_clients(answers, work, state.statistics, privacy)
+    hidden = hide_clients(answers, work, state.statistics, privacy)
+    if context.releases is not None:
+        context.releases.note(work.plan.round, hidden)
+    return hidden
 
 
 @timed(Activity.PRUNING)

@@ -118,6 +118,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     if data:
         dry_run_others(task, model)
     found = _found(task, model)
+    _check_hidden(task.config, found.structure)
     _check_readable(found.structure)
     if needs_fresh(task.config):
         check_fresh(task, found.structure)
@@ -301,6 +302,16 @@ def _check_readable(structure: Structure) -> None:
     except PayloadError as error:
         msg = f"clients could not read the structure of the network: {error}"
         raise StructureError(msg) from error
+
+
+def _check_hidden(config: Config, structure: Structure) -> None:
+    """Refuse buffers that no noise covers where noise hides the clients."""
+    if config.privacy.hides_clients and structure.running:
+        key = "epsilon" if config.privacy.epsilon is not None else "local_noise"
+        names = and_more([f"'{name}'" for name in structure.running], _NAMED)
+        msg = f"training changes buffers of the network beside batch norm ({names}), "
+        msg += f"which have no noise; want a network without, or no privacy.{key}"
+        raise ConfigError(msg)
 
 
 def _check_cuts(

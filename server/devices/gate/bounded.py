@@ -118,10 +118,10 @@ def _announced(request: PushMessagesRequest) -> Foreign:
     if len(request.messages_list) == len(request.message_object_trees) == 1:
         metadata = request.messages_list[0].metadata
         tree = request.message_object_trees[0]
-        if (metadata.src_node_id, metadata.message_id) == (
-            request.node.node_id,
-            tree.object_id,
-        ):
+        own = metadata.src_node_id == request.node.node_id
+        # Flower takes what answers nothing for an instruction to another node.
+        own = own and metadata.reply_to_message_id != ""
+        if own and metadata.message_id == tree.object_id:
             return metadata
     text = "want one reply of the node itself"
     raise FlowerError(ApiErrorCode.INVALID_PROTOBUF_PAYLOAD, text)

@@ -89,7 +89,9 @@ def _of_node(scope: Scope) -> Refusal | None:
         return _NO_PAGE, "this port is for nodes"
     # Without a length a body could be of any size; with one, no more is read.
     length = _header(scope, b"content-length")
-    if length is None or not length.isdigit():
+    # Beside a transfer encoding a length is ignored.
+    chunked = any(key == b"transfer-encoding" for key, _ in scope["headers"])
+    if length is None or not length.isdigit() or chunked:
         return _NO_LENGTH, "want a Content-Length"
     most = OBJECT_BYTES + _ROOM if path == _OBJECT_PATH else _OTHER_BYTES
     if int(length) > most:

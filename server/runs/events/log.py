@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import IO, Self, TypeAlias
 
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import timed
@@ -149,6 +149,9 @@ class Follower:
     path: Path
     _place: int = field(default=0)
     _line: int = field(default=0)
+    _file: int = field(default=0)  # its inode
+    _last: bytes = field(default=b"")  # the last line that was given
+    _lasting: bytes = field(default=b"")  # the last one that no resume drops
 
     def skip(self) -> None:
         """Leave out the events written so far."""
@@ -158,7 +161,9 @@ class Follower:
     def new(self) -> Iterator[Event]:
         """Yield the events of the whole lines written since the last call.
 
-        The log is rewritten when its run is resumed; then the reading starts over.
+        The log is rewritten when its run is resumed.  The reading goes on behind the
+        last event that was given; where that was dropped, behind the last one that no
+        resume drops, so that no end of a run is given twice.
 
         Raises:
             IntegrityError: If a whole line is not an event, or the log has another
@@ -166,9 +171,12 @@ class Follower:
         """
         if not self.path.exists():
             return
-        if self.path.stat().st_size < self._place:
-            self._place, self._line = 0, 0
         with self.path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            # It may have grown beyond its old size since.
+            if found.st_ino != self._file or found.st_size < self._place:
+                self._file = found.st_ino
+                self._place, self._line = self._behind(file)
             file.seek(self._place)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -177,10 +185,26 @@ class Follower:
                 self._line += 1
                 place = Place(self.path, self._line)
                 record = _record(line, place)
-                if self._line > 1:
-                    yield decode_event(record, place)
-                else:
+                if self._line == 1:
                     check_header(record, place)
+                    continue
+                event = decode_event(record, place)
+                self._last = line
+                if not _is_after(event, -1, None):
+                    self._lasting = line
+                yield event
+
+    def _behind(self, file: IO[bytes]) -> tuple[int, int]:
+        """Return place and line number behind what was given; 0 without a trace."""
+        place = number = 0
+        last = lasting = (0, 0)
+        for line in file:
+            place, number = place + len(line), number + 1
+            if line == self._last:
+                last = (place, number)
+            if line == self._lasting:
+                lasting = (place, number)
+        return max(last, lasting)
 
 
 def read_events(path: Path) -> list[Event]:

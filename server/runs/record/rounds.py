@@ -36,6 +36,7 @@ from fedprune.server.runs.events import (
 )
 from fedprune.server.runs.record.answered import MOST_LINES, answer_events
 
+_CLOSE = 1e-6  # of an epsilon, between what was planned and what is counted
 _NAMED = 3  # clients that a warning names; its event has all
 
 
@@ -123,11 +124,19 @@ def log_steps(context: RunContext, played: Played) -> None:
 def _log_privacy(context: RunContext, after: ServerState, privacy: Privacy) -> None:
     config, planned = context.run_spec.config, privacy.spending
     done = released_by(config, planned, after.round, after.cursor.cycle)
+    if context.releases is not None:  # of rounds that were played twice, both
+        noted = context.releases.counts()
+        done = {key: max(count, noted[key]) for key, count in done.items()}
+    epsilon = spent(planned, done)
+    if epsilon > planned.epsilon * (1.0 + _CLOSE):
+        text = f"round {after.round}: epsilon {epsilon:.4g} is spent, and "
+        text += f"{planned.epsilon:g} was wanted: rounds that a stop had taken back "
+        context.warn(after.round, text + "were played again with other answers")
     context.log.write(
         PrivacySpent(
             run=context.name,
             round=after.round,
-            epsilon=spent(planned, done),
+            epsilon=epsilon,
             planned=planned.epsilon,
             delta=planned.delta,
             multiplier=planned.multiplier,

@@ -9,6 +9,8 @@ from fedprune.common.methods.registry import OFF
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.simulations.engines.hostile.poisoning import poisoner_of
 
+_CLOSE = 1e-9  # 0.07 of 100 clients are 7, not 8
+
 
 def hostile_names(clients: Sequence[str], attack: Attack) -> tuple[str, ...]:
     """Return the names of the hostile clients: the last ones, rising.
@@ -22,8 +24,9 @@ def hostile_names(clients: Sequence[str], attack: Attack) -> tuple[str, ...]:
     """
     if attack.kind == OFF:
         return ()
-    share = attack.clients < 1.0
-    count = ceil(attack.clients * len(clients)) if share else int(attack.clients)
+    count = int(attack.clients)
+    if attack.clients < 1.0:
+        count = max(ceil(attack.clients * len(clients) - _CLOSE), 1)
     return tuple(sorted(clients)[-count:])
 
 

@@ -339,6 +339,39 @@ def test_a_final_network_is_tried_on_the_test_part_of_its_run(place):
     assert said["fedprune"]["accuracy"] == found.accuracy
 
 
+NOISE = """
+[privacy]
+local_noise = 0.5
+[update]
+stateless = true
+[run]
+controls = []
+"""
+
+
+def test_a_device_that_hides_its_answers_tells_no_number_of_examples(place):
+    (place / "fedprune.toml").write_text(CONFIG + NOISE)
+    message, context = hello(place)
+    said = app.app(message=message, context=context).content.config_records
+    assert said["fedprune"]["examples"] == 1
+
+
+def test_a_device_that_hides_its_answers_tells_no_figure_of_the_final_network(place):
+    path = place / "fedprune.toml"
+    path.write_text(CONFIG + NOISE)
+    structure, blob = final_of(device_task(table(place)))
+    message, context = hello(place)
+    message.metadata.__dict__["_message_type"] = "query.deliver"
+    message.content[RECORD] = ArrayRecord(
+        {name: Array("uint8", (len(data),), STYPE, data)
+         for name, data in ((ARRAY, blob), (STRUCTURE, structure))}
+    )  # fmt: skip
+    said = app.app(message=message, context=context).content.config_records
+    assert said["fedprune"]["examples"] == 0
+    assert np.isnan(said["fedprune"]["accuracy"])
+    assert (place / "state" / node.FINAL).exists()
+
+
 def test_the_executor_runs_installed_code_for_our_app_only(place, capsys):
     ours = zipped(**{"pyproject.toml": APP_TOML, ".info/CONTENT": ""})
     message, context = hello(place)

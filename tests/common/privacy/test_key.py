@@ -3,6 +3,7 @@
 import pytest
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.privacy import key as under_test
 from fedprune.common.privacy.key import load_key
 
 
@@ -16,6 +17,22 @@ def test_a_key_is_made_once_in_the_state_folder_for_its_owner_only(
     assert load_key("") == first
     file.unlink()
     assert load_key("") != first
+
+
+def test_of_two_processes_that_make_a_key_the_first_one_s_stays(tmp_path, monkeypatch):
+    """A run has begun with it, and could not be resumed with another."""
+    monkeypatch.setenv("FEDPRUNE_STATE", str(tmp_path / "state"))
+    write, first = under_test.write_bytes_atomic, []
+
+    def late(path, data, **options):
+        if not first:  # another process, after this one has looked
+            first.append(None)
+            first.append(load_key(""))
+        write(path, data, **options)
+
+    monkeypatch.setattr(under_test, "write_bytes_atomic", late)
+    assert load_key("") == first[1] == load_key("")
+    assert [one.name for one in (tmp_path / "state").iterdir()] == ["privacy.key"]
 
 
 def test_a_key_of_the_operator_is_read_and_never_made(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedprune.common.errors import ConfigError
 from fedprune.common.privacy.noise import NoiseKey, _Stream, discrete_gaussian
 
 KEY = NoiseKey(bytes(range(32)))
@@ -48,6 +49,20 @@ def test_the_same_sum_gets_the_same_noise_and_any_other_one_of_its_own():
     ]
     for other in others:
         assert abs(np.corrcoef(first, other)[0, 1]) < 0.2
+
+
+def test_the_same_sum_with_more_noise_gets_no_multiple_of_it():
+    """Of two of them the sum could be calculated."""
+    sums = np.arange(1000, dtype=np.int64)
+    few = KEY.hidden(sums, 1e6, "run", "3", "delta") - sums
+    more = KEY.hidden(sums, 2e6, "run", "3", "delta") - sums
+    assert abs(np.corrcoef(few, more)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("sigma", [1e14, 1e300, np.inf, np.nan, 0.0, -1.0])
+def test_noise_that_integers_do_not_hold_is_refused(sigma):
+    with pytest.raises(ConfigError, match=r"privacy\.clip"):
+        KEY.hidden(np.zeros(3, dtype=np.int64), sigma, "run")
 
 
 def test_a_key_is_shown_by_a_digest_alone():

@@ -370,10 +370,17 @@ def test_delivery_tells_of_each_client_what_it_said():
     ]
 
 
-def test_under_noise_delivery_tells_nothing_that_a_client_measured():
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"privacy__epsilon": 8.0},
+        {"privacy__local_noise": 0.1, "update__stateless": True},
+    ],
+)
+def test_under_noise_delivery_tells_nothing_that_a_client_measured(kind):
     table = {1: ConfigRecordDict({"examples": 12, "accuracy": 0.5})}
     grid = FakeGrid(table, lambda node, _: table[node])
-    private = {"privacy__epsilon": 8.0, "run__controls": []}
+    private = kind | {"run__controls": []}
     config = run_of(3, rounds__deadline_s=0.3, **private)
     rows = deliver(grid, {"a": 1}, b"structure", b"blob", config=config)
     assert rows == [NetworkDelivered(client="a", bytes_down=13)]

@@ -27,7 +27,13 @@ from fedprune.server.rounds.cycle import (
     is_previewing,
 )
 from fedprune.server.rounds.ledger import ClientLedger, Ledgers
-from fedprune.server.rounds.plan import draw_cohort, plan_round, rate_of, update_density
+from fedprune.server.rounds.plan import (
+    asked,
+    draw_cohort,
+    plan_round,
+    rate_of,
+    update_density,
+)
 from fedprune.server.rounds.state import Snapshot
 from fedprune.server.rounds.waiting.absence import Lateness
 from fedprune.server.rounds.waiting.closing import Patience
@@ -63,13 +69,19 @@ def test_a_cohort_depends_on_seed_round_and_attempt_alone():
 
 
 @pytest.mark.parametrize(
-    ("over_select", "asked"), [(1.0, 8), (1.2, 10), (1.5, 12), (10.0, 30)]
+    ("over_select", "count"), [(1.0, 8), (1.2, 10), (1.5, 12), (10.0, 30)]
 )
 def test_more_are_asked_by_the_over_selection_but_never_more_than_there_are(
-    over_select, asked
+    over_select, count
 ):
     run_spec = many(rounds__over_select=over_select)
-    assert len(draw_cohort(run_spec, 1, 0, {})) == asked
+    assert len(draw_cohort(run_spec, 1, 0, {})) == count
+
+
+def test_a_tenth_more_of_ten_is_one_more():
+    """As floats 10 * 1.1 is more than 11."""
+    rounds = many(rounds__over_select=1.1).config.rounds
+    assert asked(rounds.model_copy(update={"cohort": 10}), 30) == 11
 
 
 def test_clients_that_are_put_aside_are_replaced_until_the_second_attempt():

@@ -87,6 +87,22 @@ def test_a_buffer_of_floats_that_training_changes_is_in_the_structure(cuts):
     assert Structure.from_json(structure.to_json()) == structure
 
 
+@pytest.mark.parametrize(
+    ("private", "key"),
+    [
+        ({"privacy__epsilon": 8.0}, "epsilon"),
+        ({"privacy__local_noise": 0.1, "update__stateless": True}, "local_noise"),
+    ],
+)
+def test_a_buffer_that_no_noise_covers_is_refused_where_clients_are_hidden(
+    private, key
+):
+    """It would stay as it was, or tell what clients hold."""
+    words = rf"beside batch norm \('scale'\), .*no privacy\.{key}"
+    with pytest.raises(ConfigError, match=words):
+        tried(Scaled, run__controls=[], **private)
+
+
 @pytest.mark.parametrize("cuts", [0, 1])
 def test_a_counter_that_training_changes_is_refused(cuts):
     with pytest.raises(ConfigError, match=r"training changes 'steps' \(int64\)"):

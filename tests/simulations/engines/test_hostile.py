@@ -240,6 +240,14 @@ def test_the_last_clients_are_hostile(clients, wanted):
 
 
 @pytest.mark.parametrize(
+    ("share", "count"), [(0.07, 7), (0.29, 29), (0.071, 8), (1e-12, 1)]
+)
+def test_a_share_of_a_hundred_clients_is_rounded_up_from_what_was_written(share, count):
+    names = [f"{number:03}" for number in range(100)]
+    assert len(hostile_names(names, Attack(kind="noise", clients=share))) == count
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"attack.clients": 5.0}, "attack.clients: found 5, want <= task.clients = 4"),

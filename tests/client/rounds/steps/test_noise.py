@@ -75,3 +75,13 @@ def test_a_plan_that_asks_for_residuals_is_not_answered(tmp_path):
     ):
         client.answer()
     assert not (tmp_path / "state" / "privacy.key").exists()
+
+
+def test_too_few_examples_are_not_counted_in_the_reason(tmp_path):
+    """It goes to the server, from which their number is hidden."""
+    client = Client(tmp_path, **QUIET, privacy__min_examples=10_000)
+    with pytest.raises(DataError, match=r"min_examples is 10000") as error:
+        client.answer()
+    name = client.plan.client_id
+    count = len(client.cache.data(name).train)
+    assert str(count) not in str(error.value).replace("10000", "").replace(name, "")

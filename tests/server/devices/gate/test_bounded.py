@@ -193,6 +193,23 @@ def test_a_node_speaks_for_itself_only(link):
     assert len(link.handlers._uploads) == 0
 
 
+@pytest.mark.slow
+def test_a_node_sends_no_instruction_to_another(link):
+    """Without keys a stranger may call itself the server's own node."""
+    metadata = Metadata(
+        run_id=link.run, message_id="", src_node_id=SUPERLINK_NODE_ID,
+        dst_node_id=link.node, reply_to_message_id="", group_id="1",
+        created_at=time.time(), ttl=600.0, message_type="train",
+    )  # fmt: skip
+    content = RecordDict({"n": ConfigRecord({"n": 1})})
+    forged = make_message(metadata=metadata, content=content)
+    with pytest.raises(FlowerError, match="of the node itself"):
+        link.announce(forged, node=SUPERLINK_NODE_ID)
+    assert forged.object_id not in {
+        one.metadata.message_id for one in link.state.get_message_ins(link.node, 9)
+    }
+
+
 def test_an_object_without_a_session_is_not_stored(link):
     reply = reply_to(link.ask(1), SMALL)
     answer = link.announce(reply)

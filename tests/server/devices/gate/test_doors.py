@@ -88,5 +88,12 @@ def test_a_body_of_no_length_or_too_long_is_not_read(name, length, status):
     assert ask(f"/v1/fleet/{name}", headers=headers) == status
 
 
+@pytest.mark.parametrize("name", ["push-object", "push-messages"])
+def test_a_length_beside_a_transfer_encoding_is_none(name):
+    """Servers of HTTP then read chunks to their end, whatever the length says."""
+    headers = {"content-length": "2", "transfer-encoding": "chunked"}
+    assert ask(f"/v1/fleet/{name}", headers=headers) == 411
+
+
 def test_the_start_and_end_of_the_app_come_through():
     assert ask("", kind="lifespan") == 200

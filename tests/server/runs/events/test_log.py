@@ -249,6 +249,42 @@ def test_a_follower_starts_over_in_a_log_that_was_cut_back(path):
         assert list(follower.new()) == [at(WARNING, 1)]
 
 
+def test_a_follower_of_a_resumed_run_gives_no_end_twice(path):
+    """An old failure would end the waiting for the run that goes on."""
+    follower = Follower(path)
+    with EventLog(path) as log:
+        many = [at(WARNING, 2) for _ in range(9)]
+        write_all(log, (STARTED, at(WARNING, 1), *many, FAILED))
+        follower.skip()
+        log.write(RESUMED)
+        log.drop_after(1)
+        log.write(at(WARNING, 2))
+        assert list(follower.new()) == [RESUMED, at(WARNING, 2)]
+
+
+def test_a_follower_reads_on_in_a_log_that_is_longer_than_before(path):
+    """What a resume dropped, and more, was written again between two looks."""
+    long = replace(at(WARNING, 2), text="b" * 99)
+    follower = Follower(path)
+    with EventLog(path) as log:
+        write_all(log, (STARTED, at(WARNING, 1), at(WARNING, 2)))
+        follower.skip()
+        log.drop_after(1)
+        write_all(log, (long, long))
+        found = list(follower.new())
+    assert found[-2:] == [long, long]
+    assert found[:-2] == [at(WARNING, 1)]
+
+
+def test_a_follower_gives_nothing_twice_where_a_resume_dropped_nothing(path):
+    follower = Follower(path)
+    with EventLog(path) as log:
+        write_all(log, (STARTED, at(WARNING, 1)))
+        follower.skip()
+        log.drop_after(1)
+        assert list(follower.new()) == []
+
+
 def test_a_follower_refuses_a_line_that_is_no_event_with_its_number(path):
     path.write_bytes(written(path, RESUMED) + b"[1]\n")
     with pytest.raises(IntegrityError, match=r"jsonl:3: not an event"):
