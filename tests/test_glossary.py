@@ -68,7 +68,10 @@ PATTERNS = {word: pattern(word) for word in BANNED}
 
 def banned_in(text: str) -> Iterator[tuple[int, str]]:
     """Yield the line and the banned word of every finding."""
+    lower = text.lower()
     for word, found in PATTERNS.items():
+        if word.split()[0].lower() not in lower:  # far quicker than the pattern
+            continue
         for match in found.finditer(text):
             yield text.count("\n", 0, match.start()) + 1, word
 
@@ -132,7 +135,6 @@ def test_an_owner_names_its_term(row):
         assert re.search(EDGE + re.escape(term), text, re.IGNORECASE)
 
 
-@pytest.mark.slow
 def test_no_banned_word_is_used():
     found = [
         f"{name}:{line}: {word}"
@@ -156,7 +158,6 @@ def test_every_exception_is_needed():
     assert not unused, "\n".join(unused)
 
 
-@pytest.mark.slow
 def test_no_docstring_begins_with_a_question():
     found = [
         f"{name}:{line}: {match[1]}"

@@ -24,7 +24,7 @@ _Pair = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Best:
-    """Which points may be the best.
+    """The points that may be the best.
 
     Attributes:
         lower: Whether a lower score is better; None = none is the best.

@@ -36,7 +36,7 @@ TEST = 5  # one row in five is for the test
 def load_data():
     """Return (x_train, y_train, x_test, y_test): float32[n, features], classes[n]."""
     with FILE.open(newline="", encoding="utf-8-sig") as file:
-        _, *rows = filter(None, csv.reader(file))  # without empty lines
+        _, *rows = (row for row in csv.reader(file) if row)  # without empty lines
     *columns, classes = zip(*rows)
     inputs = np.concatenate([as_features(column) for column in columns], axis=1)
     labels = sorted(set(classes))
