@@ -165,8 +165,10 @@ def deliver(message: Message, context: Context) -> Message:
     if _is_device(context) and found.examples:
         count = f"{found.examples} test examples"
         say(f"final network: accuracy {found.accuracy:.4f} of {count}")
-    told = (0, nan) if _hides(cache) else (found.examples, found.accuracy)
-    answer = ConfigRecord({"examples": told[0], "accuracy": told[1]})
+    examples, accuracy = found.examples, found.accuracy
+    if _hides(cache):
+        examples, accuracy = 0, nan
+    answer = ConfigRecord({"examples": examples, "accuracy": accuracy})
     return Message(RecordDict({RECORD: answer}), reply_to=message)
 
 

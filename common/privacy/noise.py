@@ -22,9 +22,8 @@ Integers: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
 KEY_BYTES = 32
-_MOST = (
-    2.0**46
-)  # standard deviation: a draw of 37 of them is a whole number below 2**53
+# Largest standard deviation: a draw of 37 of them is a whole number below 2**53.
+_MOST = 2.0**46
 _CHUNK = 1 << 18  # numbers that are drawn at once
 _FRACTION = 53  # bits of a float64
 

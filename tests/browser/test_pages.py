@@ -180,6 +180,14 @@ def test_without_javascript_all_tables_are_there(browser, addresses):
     context.close()
 
 
+def next_round(folder, shown):
+    """Write the fourth round of a run and wait until a live page shows it."""
+    with EventLog(folder.events) as log:
+        names = [f"client-{place:03d}" for place in range(10)]
+        a_round(log, 4, names, np.random.default_rng(1))
+    shown.get_by_text("round 4 of").wait_for(timeout=10_000)
+
+
 def test_a_live_page_shows_the_next_round_and_keeps_what_the_reader_did(
     browser, tmp_path
 ):
@@ -193,10 +201,7 @@ def test_a_live_page_shows_the_next_round_and_keeps_what_the_reader_did(
         shown.get_by_text("Figures of each round").click()
         losses = shown.locator("[data-chart=loss]")
         losses.get_by_role("button", name="training").click()
-        with EventLog(folder.events) as log:
-            names = [f"client-{place:03d}" for place in range(10)]
-            a_round(log, 4, names, np.random.default_rng(1))
-        shown.get_by_text("round 4 of").wait_for(timeout=10_000)
+        next_round(folder, shown)
         assert shown.locator("#by-round details").evaluate("(one) => one.open")
         button = losses.get_by_role("button", name="training")
         assert button.get_attribute("aria-pressed") == "true"
@@ -215,10 +220,7 @@ def test_a_table_that_a_reader_is_in_is_as_new_as_the_others_once_it_is_left(
         shown.get_by_text("round 3 of").wait_for()
         shown.locator("#main .scroll").focus()
         before = shown.locator("#main table").inner_text()
-        with EventLog(folder.events) as log:
-            names = [f"client-{place:03d}" for place in range(10)]
-            a_round(log, 4, names, np.random.default_rng(1))
-        shown.get_by_text("round 4 of").wait_for(timeout=10_000)
+        next_round(folder, shown)
         assert shown.locator("#main table").inner_text() == before
         shown.get_by_role("button", name="Theme").focus()
         shown.wait_for_timeout(300)

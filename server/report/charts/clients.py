@@ -8,7 +8,7 @@ from fedprune.server.report.data import RunData
 from fedprune.server.report.parts import Chart, Spec
 from fedprune.server.runs.events import LabelsCounted, of_kind
 
-MOST_CLIENTS = 60  # whose classes are drawn
+_MOST_CLIENTS = 60  # whose classes are drawn
 _MOST_CLASSES = 40
 _HUES = 10  # colours of classes
 _LONGEST = 40  # letters of a class's name
@@ -36,7 +36,7 @@ def labels(run: RunData) -> Chart | None:
     told = next(of_kind(run.events, LabelsCounted), None)
     if told is None or len(told.classes) > _MOST_CLASSES:
         return None
-    clients = sorted(told.counts)[:MOST_CLIENTS]
+    clients = sorted(told.counts)[:_MOST_CLIENTS]
     spec = bars(
         clients,
         [
@@ -55,7 +55,7 @@ def labels(run: RunData) -> Chart | None:
 def unlabelled(run: RunData) -> int:
     """Return the number of clients whose classes are known and not drawn."""
     told = next(of_kind(run.events, LabelsCounted), None)
-    return 0 if told is None else max(len(told.counts) - MOST_CLIENTS, 0)
+    return 0 if told is None else max(len(told.counts) - _MOST_CLIENTS, 0)
 
 
 def recall(run: RunData) -> Chart | None:

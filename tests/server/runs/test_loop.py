@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 
 import pytest
+from helpers.small_drive import driven
 from helpers.tiny_federation import make_setting, make_task, start, tiny_structure
 
 from fedprune.common.errors import RoundError, StructureError
@@ -70,23 +71,7 @@ def drive_small(folder, failures):
     task = make_task(rounds__warmup=2, rounds__cuts=0, rounds__final=0)
     inner = InProcessEngine(task, folder / "clients")
     engine = Unlucky(inner) if failures is None else Faulty(inner, failures)
-    return driven(folder, task, engine)
-
-
-def driven(folder, task, engine, pause_s=0.0):
-    run_spec = make_setting(task)
-    with EventLog(folder / "events.jsonl") as log:
-        context = RunContext(
-            name="main",
-            run_spec=run_spec,
-            engine=engine,
-            log=log,
-            checkpoints=Checkpoints(folder / "checkpoints", "main", "x"),
-            evaluate=None,
-            pause_s=pause_s,
-        )
-        state = drive(start(task, run_spec), context)
-    return state, read_events(folder / "events.jsonl")
+    return driven(folder, make_setting(task), task, engine)
 
 
 @pytest.mark.slow
@@ -298,7 +283,7 @@ def drive_late(folder, monkeypatch, failures=0, pause_s=30.0):
     few["robust__max_norm"] = 0.0
     task = make_task(rounds__warmup=4, rounds__cuts=0, rounds__final=0, **few)
     engine = Late(InProcessEngine(task, folder / "clients"), "client-001", failures)
-    return *driven(folder, task, engine, pause_s), naps
+    return *driven(folder, make_setting(task), task, engine, pause_s=pause_s), naps
 
 
 @pytest.mark.slow

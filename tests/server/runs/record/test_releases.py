@@ -5,21 +5,13 @@ something else.
 from dataclasses import replace
 
 import pytest
-from helpers.tiny_federation import make_setting, make_task, start
+from helpers.small_drive import driven
+from helpers.tiny_federation import make_setting, make_task
 
 from fedprune.common.privacy.hiding import Privacy
 from fedprune.common.privacy.noise import NoiseKey
 from fedprune.common.privacy.spending import Release, Spending, releases_of, spent
-from fedprune.server.runs.checkpoint import Checkpoints
-from fedprune.server.runs.context import RunContext
-from fedprune.server.runs.events import (
-    EventLog,
-    PrivacySpent,
-    WarningGiven,
-    of_kind,
-    read_events,
-)
-from fedprune.server.runs.loop import drive
+from fedprune.server.runs.events import PrivacySpent, WarningGiven, of_kind
 from fedprune.server.runs.record.releases import Releases
 from fedprune.simulations.engines.engines import InProcessEngine
 
@@ -54,20 +46,8 @@ def play(folder, wrap):
     run_spec = replace(make_setting(task), privacy=privacy)
     releases = Releases(folder / "checkpoints", "main")
     engine = wrap(InProcessEngine(task, folder / "clients"))
-    events = folder / "events.jsonl"
-    with EventLog(events) as log:
-        log.drop_after(0)
-        context = RunContext(
-            name="main",
-            run_spec=run_spec,
-            engine=engine,
-            log=log,
-            checkpoints=Checkpoints(folder / "checkpoints", "main", "test"),
-            evaluate=None,
-            releases=releases,
-        )
-        drive(start(task, run_spec), context)
-    return read_events(events), releases.counts(), spending
+    _, events = driven(folder, run_spec, task, engine, releases=releases)
+    return events, releases.counts(), spending
 
 
 def test_a_round_that_is_played_again_counts_where_it_tells_something_else(tmp_path):
