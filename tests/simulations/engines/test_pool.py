@@ -68,10 +68,14 @@ class Actor:
 
 
 class FakeRay:
-    """Ray, as far as a pool uses it: ``fates`` of its actors, in order."""
+    """Ray, as far as a pool uses it: ``fates`` of its actors, in order.
+
+    New actors come up once as many as ``kills`` have been killed.
+    """
 
     def __init__(self, fates):
         self.fates, self.actors, self.killed = list(fates), [], []
+        self.kills = 0
 
     def options(self, **resources):
         assert resources == {"num_cpus": 1, "num_gpus": 0.5}
@@ -81,6 +85,7 @@ class FakeRay:
         assert packed == b"app"
         fates = self.fates.pop(0) if self.fates else ()
         self.actors.append(Actor(len(self.actors), fates))
+        self.actors[-1].stopped = len(self.killed) < self.kills
         return self.actors[-1]
 
     def wait(self, calls, *, timeout):
@@ -96,6 +101,8 @@ class FakeRay:
     def kill(self, actor):
         actor.dead = True
         self.killed.append(actor.number)
+        for one in self.actors if len(self.killed) == self.kills else ():
+            one.stopped = False
 
     def is_initialized(self):
         return True
@@ -155,6 +162,36 @@ def test_a_worker_that_dies_between_two_jobs_is_replaced_too(started):
     ray.actors[0].dead = True
     assert pool.play("j2", b"2") == b"answer to 2"
     assert [loss.job for loss in pool.losses()] == ["j2"]
+
+
+@pytest.mark.parametrize("how", ["dead", "stopped"])
+def test_workers_that_end_while_they_are_idle_are_no_fault_of_a_job(started, how):
+    pool, ray = started(count=6)
+    pool.play("j1", b"1")
+    for actor in ray.actors:
+        setattr(actor, how, True)
+    ray.kills = 6
+    assert pool.play("j2", b"2") == b"answer to 2"
+    assert ray.killed == [5, 4, 3, 2, 1, 0]
+    assert len(pool.losses()) == 6
+    assert [actor.played for actor in ray.actors if b"2" in actor.played] == [[b"2"]]
+
+
+def test_a_job_is_not_dealt_for_ever_where_no_worker_stays(started, monkeypatch):
+    pool, ray = started(count=2)
+    ping = ray.wait
+
+    def wait(calls, *, timeout):
+        for actor in ray.actors if timeout else ():
+            actor.dead = True  # it came up, and ends before it is sent a job
+            calls[0].error = RayActorError()
+        return ping(calls, timeout=timeout)
+
+    monkeypatch.setattr(ray, "wait", wait)
+    with pytest.raises(FedPruneError, match="no worker stays until it is sent a job"):
+        pool.play("j", b"1")
+    assert len(pool.losses()) == 6
+    assert all(actor.played == [] for actor in ray.actors)
 
 
 def test_a_worker_that_answers_pings_may_take_any_time(started, monkeypatch):
