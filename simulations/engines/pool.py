@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import FedPruneError, StorageError
 
 _POLL_S = 0.02
 _START_S = 300.0  # without any worker: a busy machine takes minutes to start some
@@ -259,7 +259,7 @@ class Pool:
         """Return what a worker answers; ping it before and meanwhile.
 
         Raises:
-            RayTaskError: What the job raised.
+            Exception: What the job raised.
             _Lost: If it has ended or leaves pings unanswered.
         """
         began = False
@@ -269,7 +269,9 @@ class Pool:
             with self._lock:
                 self._moved += len(data)
             answer: bytes = self._answered(member, member.actor.play.remote(data))
-        except RayTaskError:
+        except RayTaskError as error:
+            if isinstance(error.cause, StorageError):  # one line, without a traceback
+                raise error.cause from error
             raise
         except RayError as error:
             msg = "its process or its node ended"

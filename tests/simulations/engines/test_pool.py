@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import FedPruneError, StorageError
 
 pytest.importorskip("ray")
 from ray.exceptions import RayActorError, RayTaskError
@@ -13,6 +13,7 @@ from fedprune.simulations.engines import pool as pool_module
 from fedprune.simulations.engines.pool import Pool
 
 DIES, HANGS, RAISES, ABSENT = "dies", "hangs", "raises", "absent"
+FULL = "full"
 
 
 class Call:
@@ -64,6 +65,8 @@ class Actor:
             return Call(error=RayActorError())
         if fate == RAISES:
             return Call(error=RayTaskError("play", "no module", ImportError("x")))
+        if fate == FULL:
+            return Call(error=RayTaskError("play", "a traceback", StorageError("full")))
         return Call(b"answer to " + data)
 
 
@@ -226,6 +229,15 @@ def test_what_a_job_raises_is_no_loss_and_the_worker_stays(started):
     with pytest.raises(RayTaskError):
         pool.play("j", b"1")
     assert pool.play("j", b"2") == b"answer to 2"
+    assert len(ray.actors) == 1
+    assert pool.losses() == []
+
+
+def test_a_disk_that_fails_is_told_without_a_traceback(started):
+    pool, ray = started([FULL])
+    with pytest.raises(StorageError, match=r"^full$") as caught:
+        pool.play("j", b"1")
+    assert not isinstance(caught.value, RayTaskError)
     assert len(ray.actors) == 1
     assert pool.losses() == []
 

@@ -151,6 +151,17 @@ def test_a_network_of_python_code_must_be_passed_again(folder):
     refused(folder, None, ConfigError, "name the function: --use FILE.py:NAME")
 
 
+def test_what_the_kill_left_half_written_goes(folder):
+    left = [
+        folder / "checkpoints" / ".main-round-00004.safetensors.0123456789ab.tmp",
+        next(folder.glob("clients/*/client-*")) / ".round-00004.safetensors.77.tmp",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    goes_on(folder)
+    assert not [path for path in left if path.exists()]
+
+
 def swapped(values):
     return values[np.random.default_rng(3).permutation(len(values))]
 
