@@ -88,6 +88,11 @@ class LoadedTask:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
+    def unload(self) -> None:
+        """Drop what was loaded, to free its memory; the next use loads it again."""
+        for name in self.__dict__.keys() - self.__dataclass_fields__.keys():
+            del self.__dict__[name]
+
     @cached_property
     def task(self) -> Task:
         """The task, under this configuration."""

@@ -300,7 +300,6 @@ def _go(prepared: Prepared) -> RunResult:
     with folder.locked(), tracked(folder, config) as tracking:
         with during(Activity.STARTING):
             drop_unfinished(folder.path)
-            # What this process has loaded is dropped: it maps the files of the workers.
             task = share_data(prepared.task, folder.clients, config.run.engine)
         prepared = replace(prepared, task=task)
         place = EngineSpec(
