@@ -260,7 +260,8 @@ def residual_bytes(config: Config, clients: int, structure: Structure) -> int:
     """Return the most bytes that the clients' residuals take on the disk.
 
     Every client has a folder with one generation, and with those of the last rounds
-    that a server may be resumed before.
+    that a server may be resumed before.  A round that fails and is played again asks
+    others, who are not counted.
 
     Args:
         config: The configuration.
