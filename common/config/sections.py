@@ -326,8 +326,8 @@ class Update(Section):
     decay: Share = 1.0
     """Factor on the residual for each round away, 0 <= decay <= 1."""
     stateless: bool = False
-    """Whether clients keep nothing between rounds: no residual, whatever error_feedback
-    says, and every message has all that its client needs."""
+    """Whether nothing that clients store is counted on: no residual, whatever
+    error_feedback says, and every message has all that its client needs."""
     max_bytes: Bytes = 67108864
     """Largest answer that the server reads, in bytes, 1024 <= max_bytes."""
 
