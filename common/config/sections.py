@@ -403,7 +403,7 @@ class Run(Section):
     engine: Literal["ray", "inprocess"] = "ray"
     """Flower's simulation on Ray, or the same rounds in this process."""
     workers: Count = 0
-    """Worker processes, 0 <= workers; 0 = one for each core."""
+    """Worker processes, 0 <= workers; 0 = one for each core that may be used."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
     """Device that trains networks: auto (CUDA, else Metal, else the CPU), cpu, cuda,
     cuda:N or mps; the workers on Ray share the GPUs."""

@@ -22,6 +22,7 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import ConfigError, FedPruneError, PayloadError
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import Recorder, during
+from fedprune.common.system.cores import own_cores
 from fedprune.common.system.memory import keep_memory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
@@ -72,7 +73,7 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
     Raises:
         FedPruneError: When Flower ends before the block does.
     """
-    count = engine_spec.workers or os.cpu_count() or 1
+    count = engine_spec.workers or own_cores()
     gpus = _gpus(engine_spec.task)
     pool = Pool(count, gpus / count)
     player = _Player(engine_spec.task, str(engine_spec.root))

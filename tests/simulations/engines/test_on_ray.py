@@ -1,5 +1,6 @@
 """Flower's simulation in its own thread: lent, noticed when it ends, and ended."""
 
+import os
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -125,6 +126,27 @@ def test_workers_are_ended_and_ray_goes_down_when_a_block_fails(monkeypatch, tmp
     with on_ray.ray_engine(engine_spec) as engine:
         assert engine._nodes == [5, 8]
     assert seen == ["workers", "ray"] * 2
+
+
+def test_there_is_a_worker_for_each_core_that_this_process_may_use(
+    monkeypatch, tmp_path
+):
+    started = []
+
+    def start(engine_spec, workers, gpus):
+        started.append(workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(on_ray, "_start_ray", start)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 7}, raising=False)
+    for wanted in (0, 5):
+        engine_spec = EngineSpec(
+            task=make_task(), root=tmp_path, workers=wanted, ray_address=""
+        )
+        with pytest.raises(KeyboardInterrupt), on_ray.ray_engine(engine_spec):
+            pass
+    assert started == [2, 5]
 
 
 def test_a_busy_machine_may_need_more_than_one_start_of_ray(monkeypatch, tmp_path):
