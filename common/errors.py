@@ -9,6 +9,7 @@ The tree::
     +-- PayloadError         6  bytes from outside are not a valid message
     |   +-- StaleUpdate      6  valid bytes that answer another round, plan or model
     +-- RoundError           4  too few clients answered
+    +-- StorageError         5  a file cannot be written; mend it, then resume
     +-- IntegrityError       6  a file is truncated, changed or foreign
 
 A message gives the value found, the value wanted, and the location; errors of other
@@ -78,6 +79,10 @@ class RoundError(FedPruneError):
     """A round could not be completed: too few clients answered."""
 
     exit_code = 4
+
+
+class StorageError(FedPruneError):
+    """A file of this machine cannot be written, as on a full disk."""
 
 
 class IntegrityError(FedPruneError):

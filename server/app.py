@@ -24,7 +24,11 @@ from fedprune.common.models.training import first_statistics
 from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.spec import digest_of
 from fedprune.common.structure.structure import Structure
-from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
+from fedprune.common.system.atomic import (
+    drop_unfinished,
+    write_bytes_atomic,
+    write_json_atomic,
+)
 from fedprune.common.tasks.described import declared_description
 from fedprune.common.tasks.fresh import draw_fresh
 from fedprune.common.tasks.loaded import LoadedTask
@@ -99,6 +103,7 @@ def main(grid: Grid, context: Context) -> None:
         tracked(folder, task.config) as tracking,
         EventLog(folder.events, (tracking.on_event,)) as log,
     ):
+        drop_unfinished(folder.path)
         tracking.warn_by(log.write)
         try:
             refuse_changes(folder, task.config)

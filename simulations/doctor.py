@@ -21,6 +21,7 @@ from pathlib import Path
 from fedprune.common import native
 from fedprune.common.config import DATA_VARIABLE, Config
 from fedprune.common.errors import ConfigError
+from fedprune.common.system.cores import own_cores
 
 _NEEDED = ("numpy", "msgpack", "safetensors", "pydantic", "typer")
 _HEAVY = ("torch", "flwr")  # needed too, but seconds to import
@@ -184,11 +185,7 @@ def _accelerator() -> Iterator[Check]:
 
 
 def _cores() -> Check:
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
-    return _check("cores", f"{count} for this process", fine=True)
+    return _check("cores", f"{own_cores()} for this process", fine=True)
 
 
 def _memory() -> Check:

@@ -16,7 +16,7 @@ from fedprune.client.device.preflight import Reach, try_server
 from fedprune.common.config import toml_value
 from fedprune.common.data.places import check_early
 from fedprune.common.errors import ConfigError, DataError, FedPruneError
-from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.atomic import drop_unfinished, write_bytes_atomic
 from fedprune.common.system.lock import hold
 from fedprune.common.system.logs import NewLines
 from fedprune.common.system.paths import check_readable, make_private_folder
@@ -193,6 +193,7 @@ class DeviceService:
         own = self._device
         make_private_folder(own.state)
         with hold(own.state / LOCK, advice="want another --state"):
+            drop_unfinished(own.state)
             if not own.secret.exists():
                 token = secrets.token_bytes(_SECRET_BYTES)
                 write_bytes_atomic(own.secret, token, mode=0o600)

@@ -19,7 +19,7 @@ from fedprune.client.rounds.steps.generations import (
     decode_generation,
     encode_generation,
 )
-from fedprune.common.errors import PayloadError
+from fedprune.common.errors import PayloadError, StorageError
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import timed
 from fedprune.common.system.atomic import write_bytes_atomic
@@ -55,8 +55,12 @@ class ClientStore:
 
     @timed(Activity.STORING)
     def save_generation(self, generation: Generation) -> None:
-        """Write one generation and remove those that no resumed server can need."""
-        self._own.mkdir(parents=True, exist_ok=True)
+        """Write one generation and remove those that no resumed server can need.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        _make(self._own)
         path = self._generation_path(generation.round)
         data = encode_generation(generation)
         write_bytes_atomic(path, data, durable=self._durable)
@@ -143,7 +147,7 @@ class ClientStore:
         return self.load_shared(_broadcast_file(round_, name), read)
 
     def _write(self, name: str, make: Callable[[], bytes]) -> None:
-        self._shared.mkdir(parents=True, exist_ok=True)
+        _make(self._shared)
         write_bytes_atomic(self._shared / name, make(), durable=self._durable)
 
     def _generation_path(self, round_: int) -> Path:
@@ -159,6 +163,19 @@ class ClientStore:
         return [
             int(p.stem.split("-")[1]) for p in self._own.glob("round-*.safetensors")
         ]
+
+
+def _make(folder: Path) -> None:
+    """Make a folder of a store.
+
+    Raises:
+        StorageError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot make the folder {folder}: {error.strerror or error}"
+        raise StorageError(msg) from error
 
 
 def _broadcast_file(round_: int, name: bytes) -> str:

@@ -326,8 +326,8 @@ class Update(Section):
     decay: Share = 1.0
     """Factor on the residual for each round away, 0 <= decay <= 1."""
     stateless: bool = False
-    """Whether clients keep nothing between rounds: no residual, whatever error_feedback
-    says, and every message has all that its client needs."""
+    """Whether nothing that clients store is counted on: no residual, whatever
+    error_feedback says, and every message has all that its client needs."""
     max_bytes: Bytes = 67108864
     """Largest answer that the server reads, in bytes, 1024 <= max_bytes."""
 
@@ -403,7 +403,7 @@ class Run(Section):
     engine: Literal["ray", "inprocess"] = "ray"
     """Flower's simulation on Ray, or the same rounds in this process."""
     workers: Count = 0
-    """Worker processes, 0 <= workers; 0 = one for each core."""
+    """Worker processes, 0 <= workers; 0 = one for each core that may be used."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
     """Device that trains networks: auto (CUDA, else Metal, else the CPU), cpu, cuda,
     cuda:N or mps; the workers on Ray share the GPUs."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from fedprune.common.errors import ConfigError
 from fedprune.common.native.library import Kernels
 from fedprune.common.native.self_test import check
+from fedprune.common.text import error_line
 
 VARIABLE = "FEDPRUNE_CODER"
 NUMPY, NATIVE = "numpy", "native"
@@ -54,6 +55,6 @@ def load(path: Path) -> tuple[Kernels | None, str]:
     try:
         found = Kernels(path)
         check(found)
-    except (OSError, AttributeError, RuntimeError) as error:
-        return None, f"the kernels do not work here: {error}"
+    except Exception as error:  # kernels that are wrong may refuse the known inputs
+        return None, f"the kernels do not work here: {error_line(error)}"
     return found, ""

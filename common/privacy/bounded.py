@@ -22,6 +22,13 @@ _CHANGE = 0.5  # root mean square of a client's moments, in those of the round b
 _SMALLEST = 1e-5  # variance of a channel that is all but constant
 
 
+def within(row: Row, reach: float) -> Row:
+    """Return a row over ``reach``, or over its own length if that is greater."""
+    # Not by BLAS, whose sums depend on its number of threads, and so on the engine.
+    shortened: Row = row / max(reach, float(np.sqrt(np.sum(row * row))))
+    return shortened
+
+
 def figures_row(loss: float, validation: Validation | None) -> Row:
     """Return training loss, validation loss and metric, float64[3]."""
     trained = float(np.clip(loss / _LOSS, 0.0, 1.0))
@@ -76,7 +83,7 @@ def moments_row(told: Statistics | None, known: tuple[Row, Row]) -> Row:
     squares = told.variance.astype(np.float64) / variance + offset**2 - 1.0
     row: Row = np.concatenate([offset, squares])
     reach = _CHANGE * sqrt(len(row))
-    return row / max(reach, float(np.sqrt(row @ row)))
+    return within(row, reach)
 
 
 def moments_of(row: Row, known: tuple[Row, Row]) -> Statistics:

@@ -24,6 +24,7 @@ from fedprune.common.privacy.bounded import (
     scores_of,
     scores_row,
     validation_of,
+    within,
 )
 from fedprune.common.privacy.noise import NoiseKey
 from fedprune.common.privacy.spending import SHARES, Release
@@ -58,7 +59,7 @@ class LocalNoise:
         """
         exact = delta.astype(np.float64)
         with np.errstate(invalid="ignore"):  # refused below
-            row = exact / max(self.clip, float(np.sqrt(exact @ exact)))
+            row = within(exact, self.clip)
         hidden: Vector = (self._on(row, Release.DELTA) * self.clip).astype(np.float32)
         return hidden
 

@@ -7,17 +7,21 @@ new ones, never a mixture.
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import StorageError
 from fedprune.common.system.paths import open_no_link
 from fedprune.common.text import as_json
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_RANDOM = 6  # bytes in the name of a temporary file
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 
 
 def write_bytes_atomic(
@@ -33,10 +37,10 @@ def write_bytes_atomic(
         mode: Permissions less the umask; set before anything is written.
 
     Raises:
-        FedPruneError: If it cannot be written; the old content is untouched.
+        StorageError: If it cannot be written; the old content is untouched.
             The error of a full disk names the path and the bytes needed.
     """
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temp = _temporary(path)
     try:
         _write_through(temp, data, durable=durable, mode=mode)
         temp.replace(path)
@@ -58,9 +62,9 @@ def replacing(path: Path, needed: int) -> Iterator[IO[bytes]]:
         needed: About how many bytes it will have, for the error.
 
     Raises:
-        FedPruneError: If it cannot be written; the old content is untouched.
+        StorageError: If it cannot be written; the old content is untouched.
     """
-    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temp = _temporary(path)
     try:
         with _emptied(temp) as file:
             yield file
@@ -78,11 +82,24 @@ def write_json_atomic(path: Path, value: object) -> None:
     """Replace the file at ``path`` by ``value`` as indented JSON, keys in order given.
 
     Raises:
-        FedPruneError: If it cannot be written.
+        StorageError: If it cannot be written.
     """
     plain = as_json(value)
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes_atomic(path, f"{text}\n".encode())
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed have left, below a folder too.
+
+    Args:
+        folder: Files below it have no writer now.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if _TEMPORARY.fullmatch(name):
+                with suppress(OSError):
+                    Path(place, name).unlink()
 
 
 def sync_folder(folder: Path) -> None:
@@ -92,6 +109,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside a file that no other writer has, on any machine.
+
+    Process ids are equal in containers and on machines that share the folder.
+    """
+    return path.with_name(f".{path.name}.{token_hex(_RANDOM)}.tmp")
 
 
 def _emptied(path: Path, mode: int = 0o666) -> IO[bytes]:
@@ -107,7 +132,7 @@ def _write_through(path: Path, data: bytes, *, durable: bool, mode: int) -> None
             os.fsync(file.fileno())
 
 
-def _failure(path: Path, needed: int, error: OSError) -> FedPruneError:
+def _failure(path: Path, needed: int, error: OSError) -> StorageError:
     if error.errno in _FULL:
         free = shutil.disk_usage(path.parent).free
         msg = (
@@ -116,4 +141,4 @@ def _failure(path: Path, needed: int, error: OSError) -> FedPruneError:
         )
     else:
         msg = f"cannot write {path} ({needed} bytes): {error.strerror or error}"
-    return FedPruneError(msg)
+    return StorageError(msg)

@@ -26,6 +26,7 @@ from fedprune.common.pruning.plan import apply_plan
 from fedprune.common.seeding import Use, seed_globals, torch_seed
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
+from fedprune.common.system.device import one_thread
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import and_more
 from fedprune.common.user_code import RANDOM, split_blocks
@@ -152,7 +153,8 @@ def _reset(model: nn.Module, names: set[str], seed: int) -> None:
     """
     found = dict(model.named_parameters())
     owners = sorted({name.rpartition(".")[0] for name in names})
-    with torch.no_grad(), seed_globals(seed, 0, "fresh-reset", Use.INIT):
+    seeded = seed_globals(seed, 0, "fresh-reset", Use.INIT)
+    with torch.no_grad(), seeded, one_thread():
         for name in names:
             found[name].fill_(np.nan)
         for owner in owners:

@@ -31,7 +31,11 @@ from fedprune.common.models.training import at_least_float32
 from fedprune.common.models.weights_file import load_weights
 from fedprune.common.seeding import Use, globals_at, seed_globals
 from fedprune.common.spec import Indices, digest_of
-from fedprune.common.system.device import set_deterministic, torch_device
+from fedprune.common.system.device import (
+    one_thread,
+    set_deterministic,
+    torch_device,
+)
 from fedprune.common.tasks.checked import check_for_each, checked_batch, checked_labels
 from fedprune.common.tasks.described import checked_description
 from fedprune.common.tasks.own import load_task
@@ -87,6 +91,11 @@ class LoadedTask:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+    def unload(self) -> None:
+        """Drop what was loaded, to free its memory; the next use loads it again."""
+        for name in self.__dict__.keys() - self.__dataclass_fields__.keys():
+            del self.__dict__[name]
 
     @cached_property
     def task(self) -> Task:
@@ -286,7 +295,8 @@ class LoadedTask:
 
     def build_model(self) -> nn.Module:
         """Return the uncut network in its initial state, equal for every caller."""
-        with globals_at(self.config.run.seed):
+        # More threads would draw an orthogonal matrix, for one, with other last bits.
+        with globals_at(self.config.run.seed), one_thread():
             model = call_factory(self.factory or self._network)
         if self.config.task.weights:
             load_weights(self.config.task.weights, model)

@@ -21,23 +21,31 @@ def deal(
     workers: int,
     *,
     epochs: int,
+    most: int,
 ) -> list[tuple[Assignment, ...]]:
     """Deal a round's clients into jobs, longest first; each client is in one of them.
 
-    Every worker gets as many jobs, 1..8, as leave 2000 examples times epochs to each.
+    Every worker gets as many jobs, 1..8, as leave 2000 examples times epochs to each;
+    more where their answers would not fit into one message.
 
     Args:
         assignments: Assignments of the asked clients.
         costs: Client id -> estimated cost: its number of examples.
         workers: Number of workers, >= 1.
         epochs: Passes over the examples, >= 0.
+        most: Clients of a job whose answers fit into one message, >= 1.
 
     Returns:
         Non-empty jobs, at most one for each client; equal ones in a fixed order.
     """
     examples = sum(costs.get(one.client_id, 0) for one in assignments)
     worth = examples * epochs // (workers * _WORTHWHILE)
-    jobs = assign(assignments, costs, workers * min(max(worth, 1), _MOST_JOBS))
+    hands = assign(assignments, costs, workers * min(max(worth, 1), _MOST_JOBS))
+    jobs = [
+        hand[start : start + most]
+        for hand in hands
+        for start in range(0, len(hand), most)
+    ]
     return sorted(jobs, key=lambda job: -_load(job, costs))
 
 

@@ -27,7 +27,7 @@ class EngineSpec:
     Attributes:
         task: Their task.
         root: Folder of the client states, readable by every worker.
-        workers: Worker processes; 0 = one for each core.
+        workers: Worker processes; 0 = one for each core that may be used.
         ray_address: An existing Ray cluster, or "" for a local one.
         weights: Weights of the dense network, by which Ray's object store is sized.
         limit_s: Seconds after which the run ends, to be resumed; 0 = no limit.

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from flwr.app import Message
@@ -21,6 +22,7 @@ from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import ConfigError, FedPruneError, PayloadError
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import Recorder, during
+from fedprune.common.system.cores import own_cores
 from fedprune.common.system.memory import keep_memory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
@@ -53,6 +55,10 @@ _POLL_S = 0.01
 _AHEAD = 2  # jobs of each worker that are under way: one is played, one waits
 _MAX_TASK = 4 << 20  # bytes of a task, which is code and no data
 _STARTS = 3  # tries
+# Bytes of a weight in a sum, and in an answer: more than either needs.
+_SUMMED, _ANSWERED = 9, 8
+_RECORD = 1 << 14  # bytes of the rest of an answer and of its record
+_PROFILE = 1 << 24  # bytes of a job's profile
 _STORE = 128 << 20  # bytes of Ray's object store beside the messages
 _STORE_OF_A_WEIGHT = 48  # of a worker: its sum, and its broadcast, each three times
 
@@ -67,7 +73,7 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
     Raises:
         FedPruneError: When Flower ends before the block does.
     """
-    count = engine_spec.workers or os.cpu_count() or 1
+    count = engine_spec.workers or own_cores()
     gpus = _gpus(engine_spec.task)
     pool = Pool(count, gpus / count)
     player = _Player(engine_spec.task, str(engine_spec.root))
@@ -249,7 +255,8 @@ class RayEngine:
         """
         epochs = work.plan.settings.epochs
         costs, workers = self._costs, len(self._nodes)
-        jobs = deque(deal(work.request.assignments, costs, workers, epochs=epochs))
+        limits = {"epochs": epochs, "most": _clients_of_a_job(work)}
+        jobs = deque(deal(work.request.assignments, costs, workers, **limits))
         waiting: dict[str, tuple[Assignment, ...]] = {}
         for node in self._nodes * _AHEAD:
             waiting |= self._send(jobs, node, work)
@@ -295,6 +302,18 @@ class RayEngine:
         if found:
             total = Accumulator(0, work.request.limits)
             yield PartialAggregate(records=(), total=total, lost=tuple(found))
+
+
+def _clients_of_a_job(work: RoundWork) -> int:
+    """Return how many clients' answers fit into one message of a worker, >= 1."""
+    request, spec = work.request, work.spec
+    told = spec.units + 2 * spec.moments + spec.running_size
+    told += 2 * sum(request.covariances)
+    # In the record, and in the answer.
+    each = _RECORD + 2 * told * np.dtype(np.float32).itemsize
+    if request.individual_updates:
+        each += min(request.max_bytes, _ANSWERED * spec.size)
+    return max((MAX_BYTES - _PROFILE - _SUMMED * spec.size) // each, 1)
 
 
 def read_part(

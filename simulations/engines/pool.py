@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import FedPruneError, StorageError
 
 _POLL_S = 0.02
 _START_S = 300.0  # without any worker: a busy machine takes minutes to start some
@@ -46,7 +46,16 @@ class Loss:
 
 
 class _Lost(Exception):  # noqa: N818 - the word for it
-    """The worker of a job is lost."""
+    """The worker of a job is lost.
+
+    Args:
+        reason: How, one line.
+        began: Whether it was there when it was sent the job.
+    """
+
+    def __init__(self, reason: str, *, began: bool) -> None:
+        super().__init__(reason)
+        self.began = began
 
 
 class _Process:
@@ -130,6 +139,9 @@ class Pool:
     def play(self, job: str, data: bytes) -> bytes:
         """Play a job on the next free worker, and again elsewhere when it is lost.
 
+        A worker that had ended before, while it had nothing to do, is replaced too, and
+        is no fault of the job.
+
         Args:
             job: A name for it in ``losses``.
             data: What the worker is sent.
@@ -138,16 +150,19 @@ class Pool:
             FedPruneError: If no worker comes up, the job has lost several, or the pool
                 has ended.
         """
-        last = ""
-        for _ in range(_TRIES):
+        last, began = "", 0
+        # At most every worker had ended before.
+        for _ in range(_TRIES + self.count):
             member = self._take()
             try:
                 answer = self._watched(member, data)
             except _Lost as error:
                 self._replace(member)
-                last = f"{member.name}: {error}"
+                last, began = f"{member.name}: {error}", began + error.began
                 loss = Loss(job=job, worker=member.name, reason=str(error))
                 self._losses.put(loss)
+                if began == _TRIES:
+                    break
                 continue
             except BaseException:
                 self._give_back(member)
@@ -155,6 +170,8 @@ class Pool:
             self._give_back(member)
             return answer
         msg = f"a job has ended {_TRIES} workers, the last one {last}"
+        if began < _TRIES:
+            msg = f"no worker stays until it is sent a job, the last one {last}"
         raise FedPruneError(msg)
 
     def losses(self) -> list[Loss]:
@@ -239,37 +256,45 @@ class Pool:
                 self._add()
 
     def _watched(self, member: _Member, data: bytes) -> bytes:
-        """Return what a worker answers; ping it meanwhile.
+        """Return what a worker answers; ping it before and meanwhile.
 
         Raises:
+            Exception: What the job raised.
             _Lost: If it has ended or leaves pings unanswered.
         """
-        with self._lock:
-            self._moved += len(data)
+        began = False
         try:
-            answer = self._answered(member, member.actor.play.remote(data))
-        except RayTaskError:  # what the job raised
+            self._answered(member, member.actor.ping.remote())
+            began = True
+            with self._lock:
+                self._moved += len(data)
+            answer: bytes = self._answered(member, member.actor.play.remote(data))
+        except RayTaskError as error:
+            if isinstance(error.cause, StorageError):  # one line, without a traceback
+                raise error.cause from error
             raise
         except RayError as error:
             msg = "its process or its node ended"
-            raise _Lost(msg) from error
+            raise _Lost(msg, began=began) from error
+        except TimeoutError as error:
+            raise _Lost(str(error), began=began) from error
         with self._lock:
             self._moved += len(answer)
         return answer
 
-    def _answered(self, member: _Member, answer: Any) -> bytes:  # noqa: ANN401 - Ray's
+    def _answered(self, member: _Member, answer: Any) -> Any:  # noqa: ANN401 - Ray's
+        """Return the value of a call; TimeoutError = pings stay unanswered."""
         silent = 0
         while silent < _SILENT:
             if member.ping is None:
                 member.ping = member.actor.ping.remote()
             ready, _ = ray.wait([answer], timeout=_PING_S)
             if ready:
-                found: bytes = ray.get(answer)
-                return found
+                return ray.get(answer)
             heard, _ = ray.wait([member.ping], timeout=0)
             if heard:
                 ray.get(member.ping)
                 member.ping = None
             silent = 0 if heard else silent + 1
         msg = f"it did not respond for {_SILENT * _PING_S:g} s"
-        raise _Lost(msg)
+        raise TimeoutError(msg)

@@ -17,6 +17,9 @@ _FOLDER = ".data"
 def share_data(task: LoadedTask, root: Path, engine: str) -> LoadedTask:
     """Return a task whose data lie in files; a task with data of its own stays.
 
+    What the task has loaded is dropped, wherever it is used: the new one maps the
+    files, as the workers do.
+
     Args:
         task: The task of the run.
         root: Folder of the clients' states.
@@ -26,6 +29,7 @@ def share_data(task: LoadedTask, root: Path, engine: str) -> LoadedTask:
         return task
     folder = (root / _FOLDER).resolve()
     write_shared(task.dataset, folder)
+    task.unload()
     return replace(task, shared_data=folder)
 
 

@@ -19,7 +19,7 @@ from fedprune.client.rounds.store import ClientStore, Upkeep
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
-from fedprune.common.errors import FedPruneError, PayloadError
+from fedprune.common.errors import FedPruneError, PayloadError, StorageError
 from fedprune.common.methods.registry import OFF
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during, timed
@@ -90,7 +90,12 @@ class Worker:
 
     @timed(Activity.JOBS)
     def play(self, request: RoundRequest) -> PartialAggregate:
-        """Run each client and aggregate the valid answers."""
+        """Run each client and aggregate the valid answers.
+
+        Raises:
+            StorageError: If a client's state cannot be written: a round without that
+                client would be another round.
+        """
         # One thread: more would change the order of sums, and so the bits.
         torch.set_num_threads(1)
         total: Accumulator | None = None
@@ -129,7 +134,7 @@ class Worker:
     def _one(
         self, request: RoundRequest, assignment: Assignment
     ) -> _Answered | ClientRecord:
-        """Run one client; its errors become its failure."""
+        """Run one client; its errors become its failure, but not those of the disk."""
         started = time.monotonic()
         message = codec.address_plan(
             request.variants[assignment.variant],
@@ -155,6 +160,8 @@ class Worker:
         except PayloadError as error:
             why = f"the client refused the plan: {error}"
             return refusal(assignment.client_id, why, b"", len(message))
+        except StorageError:
+            raise
         except (Exception, SystemExit) as error:  # user code may raise anything
             why = str(error) if isinstance(error, FedPruneError) else error_line(error)
             why = printable(why, _CAUSE) + in_own_code(error)

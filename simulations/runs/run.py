@@ -25,7 +25,7 @@ from fedprune.common.profiling.recorder import Recorder, during, timed
 from fedprune.common.sparsity.gates import try_penalty
 from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.structure.structure import Structure
-from fedprune.common.system.atomic import write_json_atomic
+from fedprune.common.system.atomic import drop_unfinished, write_json_atomic
 from fedprune.common.tasks.fresh import draw_fresh
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.task import Task
@@ -46,7 +46,9 @@ from fedprune.server.runs.events import (
     RunFinished,
     RunName,
     WarningGiven,
+    WorkerLost,
     has_started,
+    of_kind,
     read_events,
     write_metrics_csv,
 )
@@ -258,7 +260,8 @@ def residual_bytes(config: Config, clients: int, structure: Structure) -> int:
     """Return the most bytes that the clients' residuals take on the disk.
 
     Every client has a folder with one generation, and with those of the last rounds
-    that a server may be resumed before.
+    that a server may be resumed before.  A round that fails and is played again asks
+    others, who are not counted.
 
     Args:
         config: The configuration.
@@ -294,20 +297,20 @@ def _go(prepared: Prepared) -> RunResult:
     """Run the remaining rounds of a run, and its controls, on one engine."""
     started = time.monotonic()
     folder, config = prepared.folder, prepared.task.config
-    # What this process has loaded is dropped: it maps the files of the workers.
-    with during(Activity.STARTING):
-        task = share_data(prepared.task, folder.clients, config.run.engine)
-    prepared = replace(prepared, task=task)
-    place = EngineSpec(
-        task=prepared.task,
-        root=folder.clients.resolve(),
-        workers=config.run.workers,
-        ray_address=prepared.ray_address,
-        weights=prepared.structure.spec(prepared.structure.full()).size,
-        limit_s=config.run.limit_s,
-    )
     listeners = () if prepared.progress is None else (prepared.progress.on_event,)
     with folder.locked(), tracked(folder, config) as tracking:
+        with during(Activity.STARTING):
+            drop_unfinished(folder.path)
+            task = share_data(prepared.task, folder.clients, config.run.engine)
+        prepared = replace(prepared, task=task)
+        place = EngineSpec(
+            task=prepared.task,
+            root=folder.clients.resolve(),
+            workers=config.run.workers,
+            ray_address=prepared.ray_address,
+            weights=prepared.structure.spec(prepared.structure.full()).size,
+            limit_s=config.run.limit_s,
+        )
         with EventLog(folder.events, (*listeners, tracking.on_event)) as log:
             tracking.warn_by(log.write)
             _log_start(prepared, log)
@@ -317,7 +320,10 @@ def _go(prepared: Prepared) -> RunResult:
             log.write(RunFinished(summary=summary))
         with during(Activity.RESULTS):
             remove_shared(folder.clients)
-            write_metrics_csv(read_events(folder.events), folder.metrics)
+            events = read_events(folder.events)
+            if any(True for _ in of_kind(events, WorkerLost)):
+                drop_unfinished(folder.clients)
+            write_metrics_csv(events, folder.metrics)
             _report(folder)
     return RunResult(directory=folder.path, summary=summary)
 

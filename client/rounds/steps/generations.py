@@ -23,6 +23,9 @@ from fedprune.common.spec import Indices, Mask, ModelSpec, Vector, digest_of
 _BLOCK = 4096  # bytes that most file systems give to a file at once
 _TILE = 1 << 15  # floats that stay in a cache while they are rounded
 _POSITION_BITS = 32  # of a position that is stored as a number
+# Bytes that a header of long arrays has more than one of empty ones: the digits of the
+# round, and of five arrays those of the length and of both ends, 12 at most.
+_LONG_HEADER = 192
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -124,7 +127,7 @@ def stored_bytes(spec: ModelSpec, units: int, values: str, sent: float) -> int:
     )
     positions = min(ceil(spec.size / 8), count * _POSITION_BITS // 8)
     entries = positions + count * few.values.itemsize
-    return on_disk(len(header) + 2 * spec.size + entries)
+    return on_disk(len(header) + _LONG_HEADER + 2 * spec.size + entries)
 
 
 def on_disk(size: int) -> int:

@@ -33,7 +33,7 @@ from fedprune.common import codec
 from fedprune.common.codec.delta.quantise import VALUES
 from fedprune.common.config import Update
 from fedprune.common.errors import PayloadError, Reason
-from fedprune.common.messages import QuantisedDelta
+from fedprune.common.messages import QuantisedDelta, SparseDelta
 from fedprune.common.pruning.plan import child_plan, full_plan, rollback_plan
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.sparsify import sparsify
@@ -369,6 +369,25 @@ def test_what_was_sent_comes_back_bit_for_bit_and_takes_what_was_estimated(
         assert estimate == pytest.approx(taken, rel=0.05)
     else:  # entries that are rounded to zero are not sent
         assert (values, density) == ("step", 1.0)
+
+
+@pytest.mark.parametrize("values", ["int8", "float32"])
+def test_no_file_is_beyond_its_estimate_where_a_block_ends(values):
+    """Its header is longer than that of empty arrays, by the digits of their sizes."""
+    for size in range(1150, 2500, 3):
+        spec = ModelSpec(
+            tensors=(TensorSpec(name="w", shape=(size,)),), moments=0, units=4
+        )
+        ones = np.ones(size, dtype=np.float32)
+        every = SparseDelta(size=size, indices=np.arange(size), values=ones)
+        saved = Generation(
+            round=99_999,
+            keep=np.ones(4, dtype=bool),
+            sent=codec.quantise_delta(every, spec, values),
+            residual=ones,
+        )
+        taken = on_disk(len(encode_generation(saved)))
+        assert taken <= stored_bytes(spec, 4, values, 1.0) <= taken + 4096
 
 
 def test_a_generation_takes_little_more_than_its_residual(tmp_path):

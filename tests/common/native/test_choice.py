@@ -79,6 +79,19 @@ def test_a_library_that_counts_wrong_is_not_used(library, monkeypatch):
     assert "self-test" in reason
 
 
+@pytest.mark.parametrize("error", [IndexError("no context"), MemoryError()])
+def test_a_library_that_refuses_the_known_inputs_is_not_used(
+    library, monkeypatch, error
+):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(choice.Kernels, "pop_run", refuse)
+    found, reason = choice.load(library)
+    assert found is None
+    assert type(error).__name__ in reason
+
+
 def test_a_compiler_that_fails_leaves_no_file(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "compiler", lambda: "/bin/false")
     with pytest.raises(RuntimeError, match="failed"):

@@ -6,6 +6,7 @@ from helpers.tiny_federation import make_setting, make_task, plan_for, start
 
 from fedprune.common.errors import DataError
 from fedprune.common.messages import ClientUpdate, Statistics, Validation
+from fedprune.common.privacy.bounded import within
 from fedprune.common.privacy.local import LocalNoise
 from fedprune.common.privacy.noise import NoiseKey
 from fedprune.server.rounds.plan import plan_round
@@ -48,6 +49,15 @@ def test_a_delta_is_shortened_to_the_clip_and_gets_noise_on_each_entry():
     assert abs(hidden[1:].mean()) < 0.02
     barely = noise(1e-6, clip=2.0).on_delta(delta)
     assert barely[0] == pytest.approx(2.0, abs=1e-4)
+
+
+def test_a_length_is_summed_in_one_order_whatever_the_number_of_threads():
+    """BLAS splits a long sum among its threads: a worker on Ray has one."""
+    rows = np.random.default_rng(0).normal(size=(20, 50_000))
+    for row in rows:
+        length = float(np.sqrt(np.sum(row * row)))
+        assert within(row, 1.0).tobytes() == (row / length).tobytes()
+        assert within(row, 2.0 * length).tobytes() == (row / (2.0 * length)).tobytes()
 
 
 def test_a_short_delta_keeps_its_length():

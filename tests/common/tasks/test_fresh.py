@@ -49,6 +49,62 @@ def weights(factory=Tiny, keep=None, **changes):
     return draw_fresh(make_task(factory, **changes), structure, mask).weights
 
 
+class Orthogonal(nn.Linear):
+    """A layer that draws by linear algebra, whose last bits depend on threads."""
+
+    def reset_parameters(self):
+        nn.init.orthogonal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class Drawn(nn.Module):
+    """A network of such layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = Orthogonal(16, 128), Orthogonal(128, 3)
+        self.middle = Orthogonal(128, 128)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x.flatten(1)))
+        return self.last(torch.relu(self.middle(x)))
+
+
+ONCE = Drawn()
+
+
+class DrawnOnce(Drawn):
+    """One whose weights only its modules draw again."""
+
+    def __init__(self):
+        super().__init__()
+        self.load_state_dict(ONCE.state_dict())
+
+
+def first_weights(task, structure):
+    del structure
+    return get_weights(task.build_model())
+
+
+def fresh_weights(task, structure):
+    return draw_fresh(task, structure, structure.full()).weights
+
+
+@pytest.mark.parametrize("draw", [first_weights, fresh_weights])
+@pytest.mark.parametrize("factory", [Drawn, DrawnOnce])
+def test_weights_do_not_depend_on_the_number_of_threads(factory, draw):
+    structure = find_structure(Drawn().eval(), torch.zeros(2, 1, 4, 4))
+    before, found = torch.get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.add(draw(make_task(factory), structure).tobytes())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("factory", [Tiny, Loaded])
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(factory):
     one, two = weights(factory), weights(factory)

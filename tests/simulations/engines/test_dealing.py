@@ -47,6 +47,14 @@ def test_no_hand_is_heavier_than_the_lightest_by_more_than_one_client(
         assert load - last <= min(loads)
 
 
+@given(names=NAMES, workers=st.integers(1, 6), most=st.integers(1, 5))
+def test_no_job_has_more_clients_than_fit_and_none_is_left_out(names, workers, most):
+    costs = dict.fromkeys(names, 10)
+    jobs = deal(orders_of(names), costs, workers, epochs=1, most=most)
+    assert Counter(o.client_id for job in jobs for o in job) == Counter(names)
+    assert all(1 <= len(job) <= most for job in jobs)
+
+
 def test_the_longest_are_dealt_first_and_equals_by_their_names():
     costs = {"a": 1, "b": 9, "c": 5, "d": 5, "e": 1}
     dealt = assign(orders_of("edcba"), costs, 2)
@@ -93,7 +101,7 @@ def test_a_worker_has_as_many_jobs_as_are_worth_their_traffic(
     clients, examples, epochs, workers, jobs
 ):
     orders, costs = federation(clients, examples)
-    assert len(deal(orders, costs, workers, epochs=epochs)) == jobs
+    assert len(deal(orders, costs, workers, epochs=epochs, most=1000)) == jobs
 
 
 @given(names=NAMES, workers=st.integers(1, 6), epochs=st.integers(0, 5), data=st.data())
@@ -101,7 +109,7 @@ def test_jobs_hold_each_client_once_and_the_longest_comes_first(
     names, workers, epochs, data
 ):
     costs = {name: data.draw(st.integers(0, 9000)) for name in names}
-    jobs = deal(orders_of(names), costs, workers, epochs=epochs)
+    jobs = deal(orders_of(names), costs, workers, epochs=epochs, most=1000)
     assert Counter(o.client_id for job in jobs for o in job) == Counter(names)
     assert all(jobs)
     assert len(jobs) <= 8 * workers
@@ -111,7 +119,7 @@ def test_jobs_hold_each_client_once_and_the_longest_comes_first(
 
 def test_jobs_do_not_depend_on_the_order_of_the_orders():
     costs = {"a": 1000, "b": 9000, "c": 5000, "d": 5000, "e": 1000}
-    jobs = deal(orders_of("abcde"), costs, 2, epochs=1)
+    jobs = deal(orders_of("abcde"), costs, 2, epochs=1, most=1000)
     # 21 000 examples: five for each worker at most, so one job a client.
     assert named(jobs) == [["b"], ["c"], ["d"], ["a"], ["e"]]
-    assert deal(orders_of("ecdab"), costs, 2, epochs=1) == jobs
+    assert deal(orders_of("ecdab"), costs, 2, epochs=1, most=1000) == jobs

@@ -7,8 +7,9 @@ import pytest
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
 
 from fedprune.client.rounds import round as client_round
+from fedprune.client.rounds import store as store_module
 from fedprune.common.aggregate import Accumulator
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import FedPruneError, StorageError
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
 from fedprune.simulations.engines import interrupt
@@ -154,6 +155,36 @@ def test_whatever_happens_to_one_client_stays_with_it(tmp_path, monkeypatch, err
     others = {r.status for r in answers.records if r is not failed}
     assert others == {Status.ACCEPTED}
     assert answers.total.num_clients == 3
+
+
+def write_fails(folder, monkeypatch):
+    """Let the disk be full for one client."""
+    write = store_module.write_bytes_atomic
+
+    def full(path, data, **options):
+        if path.parent.name == "client-001":
+            message = "no space left"
+            raise StorageError(message)
+        write(path, data, **options)
+
+    monkeypatch.setattr(store_module, "write_bytes_atomic", full)
+
+
+def folder_fails(folder, monkeypatch):
+    """Put a file where one client's folder is to be."""
+    del monkeypatch
+    (folder / "run-1").mkdir()
+    (folder / "run-1" / "client-001").write_bytes(b"")
+
+
+@pytest.mark.parametrize("fail", [write_fails, folder_fails])
+def test_a_disk_that_fails_ends_the_run_and_leaves_no_client_out(
+    tmp_path, monkeypatch, fail
+):
+    fail(tmp_path, monkeypatch)
+    with pytest.raises(StorageError) as caught:
+        Round().ask(tmp_path)
+    assert caught.value.exit_code == 5  # resumable
 
 
 def test_a_client_without_data_fails_by_name_and_the_round_goes_on(tmp_path):

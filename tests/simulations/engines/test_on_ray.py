@@ -1,7 +1,9 @@
 """Flower's simulation in its own thread: lent, noticed when it ends, and ended."""
 
+import os
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
@@ -126,6 +128,27 @@ def test_workers_are_ended_and_ray_goes_down_when_a_block_fails(monkeypatch, tmp
     assert seen == ["workers", "ray"] * 2
 
 
+def test_there_is_a_worker_for_each_core_that_this_process_may_use(
+    monkeypatch, tmp_path
+):
+    started = []
+
+    def start(engine_spec, workers, gpus):
+        started.append(workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(on_ray, "_start_ray", start)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 7}, raising=False)
+    for wanted in (0, 5):
+        engine_spec = EngineSpec(
+            task=make_task(), root=tmp_path, workers=wanted, ray_address=""
+        )
+        with pytest.raises(KeyboardInterrupt), on_ray.ray_engine(engine_spec):
+            pass
+    assert started == [2, 5]
+
+
 def test_a_busy_machine_may_need_more_than_one_start_of_ray(monkeypatch, tmp_path):
     engine_spec = EngineSpec(task=make_task(), root=tmp_path, workers=2, ray_address="")
     begun = []
@@ -178,7 +201,7 @@ class Round:
         self.work = plan_round(start(self.task, run_spec), run_spec)
         self.folder = folder
         self.player = on_ray._Player(self.task, str(folder / "ray"))
-        self.most, self.sent, self.waiting = 0, [], {}
+        self.most, self.sent, self.waiting, self.lengths = 0, [], {}, []
         self.twice, self.errors, self.told = False, False, []
 
     def engine(self, **changes):
@@ -216,7 +239,9 @@ class Round:
         if self.errors:
             return [Message(Error(code=0, reason="no memory"), reply_to=message)]
         data = flower_module.from_content(message, 1 << 30)
-        content = flower_module.to_content(self.player(data))
+        played = self.player(data)
+        self.lengths.append(len(played))
+        content = flower_module.to_content(played)
         reply = Message(content, reply_to=message)
         return [reply, reply] if self.twice else [reply]
 
@@ -240,8 +265,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(on_ray.time, "sleep", lambda _: None)
     real = on_ray.deal
 
-    def deal(assignments, costs, workers, *, epochs):
-        return real(assignments, costs, workers, epochs=epochs * 500)
+    def deal(assignments, costs, workers, *, epochs, most):
+        return real(assignments, costs, workers, epochs=epochs * 500, most=most)
 
     monkeypatch.setattr(on_ray, "deal", deal)
 
@@ -270,6 +295,44 @@ def test_an_answer_that_comes_twice_counts_once(tmp_path, quick):
     two = Round(tmp_path / "two")
     two.twice = True
     assert bits(collect(two.work, two.engine())) == bits(once)
+
+
+def test_single_answers_go_into_as_many_messages_as_they_fit_into(
+    tmp_path, monkeypatch
+):
+    one = Round(tmp_path, robust__aggregate="median")
+    whole = collect(one.work, one.engine())
+    assert len(one.sent) == 2  # few examples: a job for each worker
+    monkeypatch.setattr(on_ray, "MAX_BYTES", max(one.lengths) - 1)
+    two = Round(tmp_path / "two", robust__aggregate="median")
+    answers = collect(two.work, two.engine())
+    assert len(two.sent) == 4
+    assert bits(answers) == bits(whole)
+
+
+@pytest.mark.parametrize(
+    ("weights", "singly", "least", "most"),
+    [
+        (430_500, True, 250, 600),  # LeNet-5
+        (11_200_000, True, 20, 32),  # ResNet-18, up to update.max_bytes each
+        (11_200_000, False, 5000, 100_000),
+        (500_000_000, True, 1, 1),
+    ],
+)
+def test_a_job_has_no_more_clients_than_its_answer_has_room_for(
+    weights, singly, least, most
+):
+    spec = SimpleNamespace(size=weights, units=9600, moments=9600, running_size=0)
+    request = SimpleNamespace(
+        individual_updates=singly, max_bytes=64 << 20, covariances=(0, 0)
+    )
+    count = on_ray._clients_of_a_job(SimpleNamespace(spec=spec, request=request))
+    assert least <= count <= most
+    if count > 1:
+        floats = min(4 * weights, request.max_bytes) if singly else 0
+        told = 4 * 3 * spec.units
+        length = (8 + 1 / 8) * weights + count * (floats + 2 * told)
+        assert length < on_ray.MAX_BYTES
 
 
 def test_a_lost_worker_is_told_with_its_clients_and_nothing_else_changes(

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fedprune.common.errors import FedPruneError
+from fedprune.common.errors import FedPruneError, StorageError
 
 pytest.importorskip("ray")
 from ray.exceptions import RayActorError, RayTaskError
@@ -13,6 +13,7 @@ from fedprune.simulations.engines import pool as pool_module
 from fedprune.simulations.engines.pool import Pool
 
 DIES, HANGS, RAISES, ABSENT = "dies", "hangs", "raises", "absent"
+FULL = "full"
 
 
 class Call:
@@ -64,14 +65,20 @@ class Actor:
             return Call(error=RayActorError())
         if fate == RAISES:
             return Call(error=RayTaskError("play", "no module", ImportError("x")))
+        if fate == FULL:
+            return Call(error=RayTaskError("play", "a traceback", StorageError("full")))
         return Call(b"answer to " + data)
 
 
 class FakeRay:
-    """Ray, as far as a pool uses it: ``fates`` of its actors, in order."""
+    """Ray, as far as a pool uses it: ``fates`` of its actors, in order.
+
+    New actors come up once as many as ``kills`` have been killed.
+    """
 
     def __init__(self, fates):
         self.fates, self.actors, self.killed = list(fates), [], []
+        self.kills = 0
 
     def options(self, **resources):
         assert resources == {"num_cpus": 1, "num_gpus": 0.5}
@@ -81,6 +88,7 @@ class FakeRay:
         assert packed == b"app"
         fates = self.fates.pop(0) if self.fates else ()
         self.actors.append(Actor(len(self.actors), fates))
+        self.actors[-1].stopped = len(self.killed) < self.kills
         return self.actors[-1]
 
     def wait(self, calls, *, timeout):
@@ -96,6 +104,8 @@ class FakeRay:
     def kill(self, actor):
         actor.dead = True
         self.killed.append(actor.number)
+        for one in self.actors if len(self.killed) == self.kills else ():
+            one.stopped = False
 
     def is_initialized(self):
         return True
@@ -157,6 +167,36 @@ def test_a_worker_that_dies_between_two_jobs_is_replaced_too(started):
     assert [loss.job for loss in pool.losses()] == ["j2"]
 
 
+@pytest.mark.parametrize("how", ["dead", "stopped"])
+def test_workers_that_end_while_they_are_idle_are_no_fault_of_a_job(started, how):
+    pool, ray = started(count=6)
+    pool.play("j1", b"1")
+    for actor in ray.actors:
+        setattr(actor, how, True)
+    ray.kills = 6
+    assert pool.play("j2", b"2") == b"answer to 2"
+    assert ray.killed == [5, 4, 3, 2, 1, 0]
+    assert len(pool.losses()) == 6
+    assert [actor.played for actor in ray.actors if b"2" in actor.played] == [[b"2"]]
+
+
+def test_a_job_is_not_dealt_for_ever_where_no_worker_stays(started, monkeypatch):
+    pool, ray = started(count=2)
+    ping = ray.wait
+
+    def wait(calls, *, timeout):
+        for actor in ray.actors if timeout else ():
+            actor.dead = True  # it came up, and ends before it is sent a job
+            calls[0].error = RayActorError()
+        return ping(calls, timeout=timeout)
+
+    monkeypatch.setattr(ray, "wait", wait)
+    with pytest.raises(FedPruneError, match="no worker stays until it is sent a job"):
+        pool.play("j", b"1")
+    assert len(pool.losses()) == 6
+    assert all(actor.played == [] for actor in ray.actors)
+
+
 def test_a_worker_that_answers_pings_may_take_any_time(started, monkeypatch):
     pool, ray = started([HANGS])
     real, waits = ray.wait, []
@@ -189,6 +229,15 @@ def test_what_a_job_raises_is_no_loss_and_the_worker_stays(started):
     with pytest.raises(RayTaskError):
         pool.play("j", b"1")
     assert pool.play("j", b"2") == b"answer to 2"
+    assert len(ray.actors) == 1
+    assert pool.losses() == []
+
+
+def test_a_disk_that_fails_is_told_without_a_traceback(started):
+    pool, ray = started([FULL])
+    with pytest.raises(StorageError, match=r"^full$") as caught:
+        pool.play("j", b"1")
+    assert not isinstance(caught.value, RayTaskError)
     assert len(ray.actors) == 1
     assert pool.losses() == []
 

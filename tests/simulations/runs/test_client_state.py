@@ -1,7 +1,5 @@
 """Files of simulated clients: estimated before a run, and none of stateless clients."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from helpers.tiny_federation import (
@@ -106,8 +104,9 @@ def test_a_stateless_client_answers_with_nothing_stored(tmp_path):
     np.testing.assert_array_equal(again.weights, state.weights)
 
 
-def test_without_stateless_an_empty_folder_fails(tmp_path):
-    works, _, task = run_rounds(tmp_path / "kept", 2)
+@pytest.mark.parametrize("feedback", [True, False])
+def test_without_stateless_an_empty_folder_fails(tmp_path, feedback):
+    works, _, task = run_rounds(tmp_path / "kept", 2, update__error_feedback=feedback)
     answers = ask_all(works[1], task, tmp_path / "empty")
     assert [record.status.value for record in answers.records] == ["failed"] * 4
-    assert replace(works[1].plan.settings).error_feedback
+    assert works[1].plan.settings.error_feedback == feedback

@@ -14,12 +14,15 @@ from helpers.tiny_federation import BASE, Tiny, make_examples, make_task
 from torch import nn
 
 from fedprune import simulate
+from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
+from fedprune.server.rounds.engine import LostWorker, PartialAggregate
 from fedprune.server.runs.events import EventLog, RoundFinished, WarningGiven, of_kind
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.start import refuse_changes
 from fedprune.server.runs.trying import check_unchanged, try_network
 from fedprune.simulations.cli import run_command_line
+from fedprune.simulations.engines.engines import InProcessEngine
 
 EXAMPLES = make_examples(96)
 X, Y = EXAMPLES.inputs, EXAMPLES.targets
@@ -149,6 +152,35 @@ def test_a_wider_network_is_refused_before_the_first_checkpoint(folder):
 
 def test_a_network_of_python_code_must_be_passed_again(folder):
     refused(folder, None, ConfigError, "name the function: --use FILE.py:NAME")
+
+
+def test_what_the_kill_left_half_written_goes(folder):
+    left = [
+        folder / "checkpoints" / ".main-round-00004.safetensors.0123456789ab.tmp",
+        next(folder.glob("clients/*/client-*")) / ".round-00004.safetensors.77.tmp",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    goes_on(folder)
+    assert not [path for path in left if path.exists()]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_lost_workers_left_half_written_goes_at_the_end(folder, monkeypatch, lost):
+    left = next(folder.glob("clients/*/client-*")) / ".round-00005.safetensors.0f.tmp"
+    ask = InProcessEngine.ask
+
+    def with_losses(self, work):
+        yield from ask(self, work)
+        left.write_bytes(b"half")
+        told = LostWorker(worker="7 on x", reason="it ended", clients=())
+        total = Accumulator(0, work.request.limits)
+        yield PartialAggregate(records=(), total=total, lost=(told,) if lost else ())
+
+    monkeypatch.setattr(InProcessEngine, "ask", with_losses)
+    goes_on(folder)
+    # Without a loss no folder is searched: there may be a hundred thousand.
+    assert left.exists() is not lost
 
 
 def swapped(values):
