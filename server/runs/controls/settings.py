@@ -89,7 +89,8 @@ def one_shot_config(config: Config, rounds: int) -> Config:
     """Return the configuration of one cut straight to the budget, then fine-tuning.
 
     The run's warmup, criterion, messages, weight mask and teacher; no penalty, no step
-    cap, and no guard, since no fine-tune round before the final ones follows the cut.
+    cap, no reconstruction, and no guard, since no fine-tune round before the final ones
+    follows the cut.
     """
     trained = rounds - 1
     warmup = max(min(config.rounds.warmup, trained - 1), 0)
@@ -101,7 +102,8 @@ def one_shot_config(config: Config, rounds: int) -> Config:
         "final": trained - warmup - 1,
     }
     changed = _of_length(config, lengths)
-    prune = changed.prune.model_copy(update={"step_cap": 1.0, "restart": "keep"})
+    plain = {"step_cap": 1.0, "restart": "keep", "reconstruct": False}
+    prune = changed.prune.model_copy(update=plain)
     return changed.model_copy(
         update={"prune": prune, "client": _without_penalty(changed)}
     )

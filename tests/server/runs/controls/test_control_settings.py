@@ -57,7 +57,10 @@ def test_a_small_network_from_scratch_has_our_messages_and_one_schedule(name):
 
 
 def test_one_shot_is_our_warmup_one_cut_without_a_cap_and_fine_tuning():
-    found = control_config("one-shot", RUN, ROUNDS)
+    rebuilt = RUN.prune.model_copy(update={"reconstruct": True})
+    ours = RUN.model_copy(update={"prune": rebuilt})
+    found = control_config("one-shot", ours, ROUNDS)
+    assert not found.prune.reconstruct
     rounds = found.rounds
     assert (rounds.warmup, rounds.sparsify, rounds.cuts) == (3, 1, 1)
     assert (rounds.finetune, rounds.final) == (0, ROUNDS - 1 - 3 - 1)
