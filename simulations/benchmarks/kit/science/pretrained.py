@@ -4,8 +4,8 @@ CIFAR-10 (a JPEG copy) and ResNet-20 pretrained on clean images; ten clients, Di
 0.5, 1 000 images each on average, 20 rounds of one epoch, the same augmentation for
 all.  The alternatives are the controls of ``run.controls``: dense FedAvg, one cut and
 the same rounds, the same widths from scratch.  One cut with reconstruction was chosen
-against three cuts, and the teacher's weight and temperature against others, on data
-that this row does not read (record 0072).  Needs ``FEDPRUNE_DATA``.
+against three cuts, and no teacher against a strong one, on data that this row does not
+read (records 0072 and 0090).  Needs ``FEDPRUNE_DATA``.
 """
 
 import tempfile
@@ -49,15 +49,12 @@ CUTS: dict[str, object] = {
     "prune.width_multiple": 0,
     "prune.max_loss_increase": 4.0,
 }
-# Of the run itself; the controls get CUTS, so that one-shot reconstructs nothing and
-# has no teacher.
+# Of the run itself; the controls get CUTS, so that one-shot reconstructs nothing.
 PRUNED: dict[str, object] = {
     **CUTS,
     "rounds.cuts": 1,
     "rounds.final": 16,
     "prune.reconstruct": True,
-    "distill.weight": 0.9,
-    "distill.temperature": 4.0,
 }
 _KEPT = ("rounds", "rollbacks", "bytes_up", "bytes_down", "params_final", "flops_final")
 _SIZES = ("params_dense", "flops_dense", "accuracy_final")
