@@ -1,6 +1,6 @@
 """Covariances of what layers read, which the server rebuilds cut channels from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Covariances
+from fedprune.common.models.inputs import first_input
 from fedprune.common.pruning.reconstruction.inputs import Place, places, sizes
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
@@ -106,9 +107,11 @@ def _recorded(
     def recorder(place: Place) -> object:
         columns = torch.from_numpy(place.read.columns_in(keep))
 
-        def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def record(
+            module: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]
+        ) -> None:
             axis = -1 if isinstance(module, nn.Linear) else 1
-            last = inputs[0].detach().float().movedim(axis, -1)
+            last = first_input(given, named).detach().float().movedim(axis, -1)
             rows = last[..., columns.to(last.device)].reshape(-1, *columns.shape)
             # Positions behind a flattening count as positions of an image do.
             flat = rows.transpose(1, 2).reshape(-1, columns.shape[0])
@@ -118,7 +121,8 @@ def _recorded(
 
     handles = [
         model.get_submodule(place.read.module).register_forward_pre_hook(
-            recorder(place)  # type: ignore[arg-type]
+            recorder(place),  # type: ignore[arg-type]
+            with_kwargs=True,
         )
         for place in wanted
     ]
