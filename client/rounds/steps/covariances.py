@@ -57,7 +57,7 @@ def covariances(
 
     An input stays unmeasured (its deviations are 0) where the layer is none of
     PyTorch's linear layers and convolutions without groups, where another layer has
-    the same weight, or where a value does not fit float16.
+    the same weight or bias, or where a value does not fit float16.
 
     Args:
         model: The network ``keep``, with the moments that it is scored with; put into
@@ -88,13 +88,21 @@ def _is_readable(model: nn.Module, place: Place, keep: Mask) -> bool:
     """Return whether the input of a layer shows the channels of a place."""
     modules = dict(model.named_modules())
     module = modules.get(place.read.module)
-    weight = getattr(module, "weight", None)
+    weight, bias = (getattr(module, name, None) for name in ("weight", "bias"))
     shared = [m for m in modules.values() if getattr(m, "weight", None) is weight]
     if len(shared) != 1 or not len(place.read.kept(keep)):
+        return False
+    if bias is not None and _uses(model, bias) != 1:
         return False
     if isinstance(module, _CONVOLUTIONS):
         return module.groups == 1 and place.read.repeat == 1
     return isinstance(module, nn.Linear)
+
+
+def _uses(model: nn.Module, weight: Tensor) -> int:
+    """Return at how many places a network has a weight."""
+    places = model.named_parameters(remove_duplicate=False)
+    return sum(one is weight for _, one in places)
 
 
 @contextmanager
