@@ -158,7 +158,7 @@ class ChannelGates:
                 weight.mul_(factor.reshape(shape))
                 bias = tensors.get(f"{point.module}.bias")
                 if bias is not None:
-                    bias.mul_(factor)
+                    bias.mul_(_of_each_group(factor, len(bias)))
 
     def _gated(self, model: nn.Module) -> list[_Point]:
         """Return the points that have factors in this network.
@@ -186,10 +186,19 @@ class ChannelGates:
                 return output * own[rows_of(module, tokens)][..., None]
             shape = [1] * output.dim()
             last = isinstance(module, nn.Linear | nn.Embedding)
-            shape[-1 if last else 1] = -1
-            return output * own.reshape(shape)
+            axis = -1 if last else 1
+            shape[axis] = -1
+            return output * _of_each_group(own, output.shape[axis]).reshape(shape)
 
         return gate
+
+
+def _of_each_group(factors: Tensor, channels: int) -> Tensor:
+    """Return the factor of each output channel.
+
+    In a transposed convolution a position of the weight makes one in each group.
+    """
+    return factors.repeat(channels // len(factors))
 
 
 def build_gates(
