@@ -124,7 +124,7 @@ def names_of(model: nn.Module, given: Arguments) -> tuple[str, ...]:
 
 
 def first_input(given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of the module
-    """Return the first input of a module, also of one that is called by name only.
+    """Return the first input of a module, also of one that is given keywords only.
 
     A hook gets what ``self.fc(input=x)`` passes as ``named`` alone.
 

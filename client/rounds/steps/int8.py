@@ -120,7 +120,7 @@ def _straight(value: Tensor, found: Tensor) -> Tensor:
 def _round_inputs(
     _: nn.Module, given: tuple[object, ...], named: Mapping[str, object]
 ) -> tuple[tuple[object, ...], dict[str, object]]:
-    """Round the inputs of a layer, also of one that is called by name."""
+    """Round the inputs of a layer, also those that are keywords."""
     positional = tuple(_rounded_if_float(item) for item in given)
     return positional, {key: _rounded_if_float(item) for key, item in named.items()}
 

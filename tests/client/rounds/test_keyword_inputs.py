@@ -1,4 +1,4 @@
-"""Layers that a network calls by name, ``self.fc(input=x)``: what hooks see of them."""
+"""Layers that a network gives keywords, ``self.fc(input=x)``: what hooks see of them."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ class ByPlace(nn.Module):
         return self.fc(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
 
 
-class ByName(ByPlace):
-    """The same network, each layer called by name."""
+class WithKeywords(ByPlace):
+    """The same network, each layer given a keyword."""
 
     def forward(self, x):
         found = torch.relu(self.norm(input=self.conv(input=x)))
@@ -38,7 +38,7 @@ class ByName(ByPlace):
 def pair():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        first, second = ByPlace().eval(), ByName().eval()
+        first, second = ByPlace().eval(), WithKeywords().eval()
         second.load_state_dict(first.state_dict())
         yield first, second, torch.randn(20, 1, 5, 5)
 
