@@ -1,4 +1,4 @@
-"""Layers that a network gives keywords, ``self.fc(input=x)``: what hooks see of them."""
+"""Layers that a network gives keywords, ``fc(input=x)``: what hooks see of them."""
 
 import numpy as np
 import pytest
