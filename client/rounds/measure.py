@@ -21,7 +21,7 @@ from fedprune.common.models.flat import (
     norm_modules,
     set_statistics,
 )
-from fedprune.common.models.inputs import tensors_in
+from fedprune.common.models.inputs import first_input, tensors_in
 from fedprune.common.models.training import frozen_moments, is_inside
 from fedprune.common.spec import Indices
 from fedprune.common.system.device import device_of, wide
@@ -225,8 +225,11 @@ def _captured(norms: list[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor
     moments: dict[int, tuple[Tensor, Tensor]] = {}
 
     def recorder(index: int) -> object:
-        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            value = inputs[0].float()  # moments in bfloat16 would be too coarse
+        def record(
+            _: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]
+        ) -> None:
+            # Moments in bfloat16 would be too coarse.
+            value = first_input(given, named).float()
             dims = [d for d in range(value.dim()) if d != 1]
             variance, mean = torch.var_mean(value, dim=dims, correction=0)
             moments[index] = (mean, variance)
@@ -234,7 +237,7 @@ def _captured(norms: list[nn.Module]) -> Iterator[dict[int, tuple[Tensor, Tensor
         return record
 
     handles = [
-        module.register_forward_pre_hook(recorder(i))  # type: ignore[arg-type]
+        module.register_forward_pre_hook(recorder(i), with_kwargs=True)  # type: ignore[arg-type]
         for i, module in enumerate(norms)
     ]
     try:

@@ -165,6 +165,8 @@ class ProductMeter:
     def _factors(self, count: int) -> Iterator[dict[str, Tensor]]:
         """Multiply the outputs at the points by ones, which are recorded."""
         factors: dict[str, Tensor] = {}
+        tensors = dict(self._model.named_parameters())
+        sizes = {p.tensor: tensors[p.tensor].shape[p.dim] for p in self._points}
 
         def hook(point: MeasurePoint, module: nn.Module) -> object:
             def scale(_: nn.Module, __: object, output: object) -> object:
@@ -174,7 +176,7 @@ class ProductMeter:
                 if self._windows.setdefault(point.tensor, windows) != windows:
                     return output  # a layout that depends on the data
                 axis = channel_axis(module) % output.dim()
-                wanted = (count, output.shape[axis])
+                wanted = (count, sizes[point.tensor])
                 factor = factors.setdefault(
                     point.tensor,
                     torch.ones(
@@ -188,7 +190,9 @@ class ProductMeter:
                 shape[0], shape[axis] = output.shape[0], output.shape[axis]
                 # The windows of one example are neighbours in the first dimension.
                 repeated = factor.repeat_interleave(windows, dim=0)
-                return output * repeated.reshape(shape)
+                # A position of a transposed convolution makes a channel of each group.
+                groups = output.shape[axis] // wanted[1]
+                return output * repeated.repeat(1, groups).reshape(shape)
 
             return scale
 
@@ -210,14 +214,25 @@ def _of_weights(
     """Return gradient times value of a point's weight and bias, float64[channels]."""
     total = _products(tensors[point.tensor], point.dim)
     bias = bias_of(point.tensor, tensors)
-    if bias is not None and len(bias) == len(total):
-        total = total + _products(bias, 0)
+    if bias is not None and is_of_outputs(bias, point, len(total)):
+        # Groups of a transposed convolution have the same positions.
+        total = total + _products(bias, 0).reshape(-1, len(total)).sum(dim=0)
     return total.cpu().double().numpy()
 
 
 def bias_of(tensor: str, tensors: dict[str, nn.Parameter]) -> nn.Parameter | None:
     """Return the shift or bias that belongs to a weight, or None."""
     return tensors.get(tensor.removesuffix("weight") + "bias")
+
+
+def is_of_outputs(bias: Tensor, point: MeasurePoint, positions: int) -> bool:
+    """Return whether a bias has an entry for each output of a weight's positions.
+
+    In a transposed convolution, whose outputs are dimension 1, a position makes one
+    output channel in each group.
+    """
+    grouped = point.dim == 1 and positions > 0 and len(bias) % positions == 0
+    return len(bias) == positions or grouped
 
 
 def _products(parameter: nn.Parameter, dim: int) -> Tensor:

@@ -17,6 +17,7 @@ from fedprune.client.rounds.products import (
     Products,
     bias_of,
     channel_axis,
+    is_of_outputs,
     is_shown,
 )
 from fedprune.common.data.examples import Batch, Examples
@@ -252,11 +253,15 @@ def _activations(
         msg = f"importance '{criterion.name}' needs outputs, and no module outputs "
         msg += f"those of '{hidden[0]}'; want a criterion without activations"
         raise ConfigError(msg)
-    found = {}
+    found, tensors = {}, dict(model.named_parameters())
     for point in points:
-        axis = channel_axis(model.get_submodule(point.module))
+        module = model.get_submodule(point.module)
+        channels = tensors[point.tensor].shape[point.dim]
         parts = [
-            _by_example(value, axis, batch.size, point.module)
+            _by_position(
+                _by_example(value, channel_axis(module), batch.size, point.module),
+                channels,
+            )
             for value in seen[point.module]
         ]
         found[point.tensor] = np.concatenate(parts, axis=2)
@@ -281,6 +286,18 @@ def _by_example(
         last.reshape(count, -1, last.shape[-1]).transpose(1, 2).float().cpu().numpy()
     )
     return found
+
+
+def _by_position(outputs_: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    """Return outputs with one channel for each position of the weight.
+
+    In a transposed convolution a position makes one output channel in each group.
+    """
+    if outputs_.shape[1] == channels:
+        return outputs_
+    count, _, places = outputs_.shape
+    grouped = outputs_.reshape(count, -1, channels, places)
+    return grouped.swapaxes(1, 2).reshape(count, channels, -1)
 
 
 @contextmanager
@@ -340,12 +357,15 @@ def _loss_without(work: _Work, unit: int) -> float:
             index = torch.from_numpy(np.flatnonzero(point.units[kept] == unit))
             weight = tensors[point.tensor]
             bias = bias_of(point.tensor, tensors)
+            positions = weight.shape[point.dim]
             pairs: list[tuple[Tensor, int]] = [(weight, point.dim)]
-            if bias is not None and len(bias) == weight.shape[point.dim]:
+            if bias is not None and is_of_outputs(bias, point, positions):
                 pairs.append((bias, 0))
             for tensor, dim in pairs if len(index) else ():
                 saved.append((tensor, tensor.detach().clone()))
-                tensor.index_fill_(dim, index.to(tensor.device), 0.0)
+                starts = torch.arange(0, tensor.shape[dim], max(positions, 1))
+                places = (starts[:, None] + index).reshape(-1)
+                tensor.index_fill_(dim, places.to(tensor.device), 0.0)
         loss = work.mean_loss()
         for tensor, value in reversed(saved):
             tensor.copy_(value)

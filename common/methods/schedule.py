@@ -78,7 +78,8 @@ def density_at(name: str, end: float, progress: float, *, power: float = 3.0) ->
 
     Args:
         name: A registered schedule (``fedprune.common.methods.schedule``), or a
-            user's own, whose value is clamped to ``end``..1.
+            user's own, whose value is clamped to ``end``..1; at progress 1 it is
+            ``end``, whatever the schedule says: the last cut meets the budget.
         end: Density at the end, 0 < end <= 1.
         progress: Position, 0 <= progress <= 1.
         power: Power of "polynomial", > 0.
@@ -93,7 +94,9 @@ def density_at(name: str, end: float, progress: float, *, power: float = 3.0) ->
         [1.0, 0.812, 0.625, 0.438, 0.25]
     """
     found = find(SCHEDULE, name)(progress=progress, end=end, power=power)
-    return min(max(_number(SCHEDULE, name, found), end), 1.0)
+    number = _number(SCHEDULE, name, found)
+    # The rounding of 1 - (1 - end) would be another target than the last one.
+    return end if progress >= 1.0 else min(max(number, end), 1.0)
 
 
 def learning_rate(name: str, start: float, round_: int, rounds: int) -> float:

@@ -123,6 +123,17 @@ def names_of(model: nn.Module, given: Arguments) -> tuple[str, ...]:
     return tuple([*names, *more][: len(given)])
 
 
+def first_input(given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of the module
+    """Return the first input of a module, also of one that is given keywords only.
+
+    A hook gets what ``self.fc(input=x)`` passes as ``named`` alone.
+
+    >>> first_input((1, 2), {}), first_input((), {"input": 3})
+    (1, 3)
+    """
+    return given[0] if given else next(iter(named.values()))
+
+
 def tensors_in(
     found: object, kind: type[Any] = Tensor, seen: set[int] | None = None
 ) -> Iterator[Any]:

@@ -6,14 +6,17 @@ that produce it.  A unit has one factor for all of its points.
 
 ``l0``: a hard-concrete gate for each unit, trained beside the weights (Louizos et al.
 2018, arXiv:1712.01312).  After training the gates are folded into scales and shifts,
-exactly, so the update of the client contains weights only.
+exactly, so the update of the client contains weights only.  A weight that several
+modules share has no gate: the factor would be on the output of one of them, and folded
+into all.
 
 ``targeted-dropout``: each target is zero in a step with probability ``strength``
 (Gomez et al. 2019, arXiv:1905.13678), so that the network becomes independent of it.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +26,7 @@ from torch import Tensor, nn
 
 from fedprune.common.methods.method import Method
 from fedprune.common.methods.penalty import BETA, GAMMA, ZETA, stretched
+from fedprune.common.models.inputs import first_input
 from fedprune.common.models.training import is_inside
 from fedprune.common.pruning.importance import measure_points
 from fedprune.common.sparsity.penalty import (
@@ -94,8 +98,10 @@ class ChannelGates:
     def attached(self, model: nn.Module) -> Iterator[None]:
         """Multiply outputs by the factors while the block runs, then fold the gates."""
         handles = [
-            model.get_submodule(point.module).register_forward_hook(self._hook(point))
-            for point in self.points
+            model.get_submodule(point.module).register_forward_hook(
+                self._hook(point), with_kwargs=True
+            )
+            for point in self._gated(model)
         ]
         try:
             yield
@@ -144,7 +150,7 @@ class ChannelGates:
         tensors = dict(model.named_parameters())
         settled = self.settled()
         with torch.no_grad():
-            for point in self.points:
+            for point in self._gated(model):
                 weight = tensors[point.tensor]
                 factor = settled[point.units].to(weight.device, weight.dtype)
                 shape = [1] * weight.dim()
@@ -152,24 +158,47 @@ class ChannelGates:
                 weight.mul_(factor.reshape(shape))
                 bias = tensors.get(f"{point.module}.bias")
                 if bias is not None:
-                    bias.mul_(factor)
+                    bias.mul_(_of_each_group(factor, len(bias)))
 
-    def _hook(
-        self, point: _Point
-    ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def _gated(self, model: nn.Module) -> list[_Point]:
+        """Return the points that have factors in this network.
+
+        Factors that are folded are on no weight which several modules share.
+        """
+        if not self.trained:
+            return [*self.points]
+        places = model.named_parameters(remove_duplicate=False)
+        uses = Counter(id(weight) for _, weight in places)
+        tensors = dict(model.named_parameters())
+        return [one for one in self.points if uses[id(tensors[one.tensor])] == 1]
+
+    def _hook(self, point: _Point) -> Callable[..., Tensor]:
         def gate(
-            module: nn.Module, given: tuple[Tensor, ...], output: Tensor
+            module: nn.Module,
+            given: tuple[Tensor, ...],
+            named: Mapping[str, Tensor],
+            output: Tensor,
         ) -> Tensor:
             factors = self.settled() if self._factors is None else self._factors
             own = factors[point.units].to(output.device, output.dtype)
             if isinstance(module, nn.Embedding) and point.dim == 0:
-                return output * own[rows_of(module, given[0])][..., None]
+                tokens = first_input(given, named)
+                return output * own[rows_of(module, tokens)][..., None]
             shape = [1] * output.dim()
             last = isinstance(module, nn.Linear | nn.Embedding)
-            shape[-1 if last else 1] = -1
-            return output * own.reshape(shape)
+            axis = -1 if last else 1
+            shape[axis] = -1
+            return output * _of_each_group(own, output.shape[axis]).reshape(shape)
 
         return gate
+
+
+def _of_each_group(factors: Tensor, channels: int) -> Tensor:
+    """Return the factor of each output channel.
+
+    In a transposed convolution a position of the weight makes one in each group.
+    """
+    return factors.repeat(channels // len(factors))
 
 
 def build_gates(

@@ -21,8 +21,9 @@ from fedprune.common.pruning.plan import child_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Mask, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
+from fedprune.server.rounds.cycle import is_cutting
 from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.rounds.state import spread
+from fedprune.server.rounds.state import RunSpec, ServerState, spread
 
 
 def consensus(
@@ -250,6 +251,24 @@ def within_budget(
     """Return whether a network is within its budget."""
     reached = shares(structure, keep, latency)
     return all(is_met(reached[k], end) for k, end in budget_targets(config).items())
+
+
+def no_cut_follows(moved: ServerState, run_spec: RunSpec) -> bool:
+    """Return whether the cuts are over where the schedule is.
+
+    They are within the budget, and with noise in place of clients after the cuts that
+    it was planned for.
+
+    Args:
+        moved: The state at the end of a round, its cursor still on it; cut already if
+            the round cuts.
+        run_spec: The run.
+    """
+    config, cursor = run_spec.config, moved.cursor
+    done = cursor.cycle + is_cutting(cursor, config.rounds)
+    if run_spec.privacy is not None and done >= config.rounds.cuts:
+        return True
+    return within_budget(run_spec.structure, config, run_spec.latency, moved.keep)
 
 
 def budget_used(

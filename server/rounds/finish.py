@@ -20,7 +20,7 @@ from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.answers import Answers, aggregate
 from fedprune.server.rounds.broadcast import decoded_state, remember
-from fedprune.server.rounds.cut import Choice, agree, choose, within_budget
+from fedprune.server.rounds.cut import Choice, agree, choose, no_cut_follows
 from fedprune.server.rounds.cycle import (
     after_round,
     is_coded,
@@ -280,12 +280,9 @@ def _preview(
 
 def _advance(moved: ServerState, run_spec: RunSpec) -> ServerState:
     """Return the state with the cursor on the next round."""
-    config = run_spec.config
-    met = within_budget(run_spec.structure, config, run_spec.latency, moved.keep)
-    # Noise was planned for so many rounds: no cut follows beyond the schedule.
-    done = moved.cursor.cycle + is_cutting(moved.cursor, config.rounds)
-    met = met or (run_spec.privacy is not None and done >= config.rounds.cuts)
-    return replace(moved, cursor=after_round(moved.cursor, config.rounds, met=met))
+    met = no_cut_follows(moved, run_spec)
+    cursor = after_round(moved.cursor, run_spec.config.rounds, met=met)
+    return replace(moved, cursor=cursor)
 
 
 def _ledgers(

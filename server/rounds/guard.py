@@ -239,13 +239,16 @@ def _final_check(moved: ServerState, now: Snapshot, run_spec: RunSpec) -> Guarde
 def _loss_change(
     before: Snapshot, now: Snapshot, run_spec: RunSpec, allowed: float | None
 ) -> Change | None:
-    """Compare losses; ``allowed`` is a relative rise, and 0.05 on top of it."""
+    """Compare losses; ``allowed`` is a relative rise, and 0.05 on top of it.
+
+    It is a share of the loss's magnitude: an own loss may be below 0.
+    """
     pair = _both(before, now)
     multiple = run_spec.config.robust.max_weight
     found = compare_losses(*pair, multiple) if pair else None
     if found is None:
         return None
-    most = None if allowed is None else found.before * allowed + _SLACK
+    most = None if allowed is None else abs(found.before) * allowed + _SLACK
     return Change(found=found, worse=found.rise, allowed=most)
 
 

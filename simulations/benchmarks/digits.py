@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
+from fedprune.simulations.benchmarks.kit.rows import spread_text
 from fedprune.simulations.benchmarks.kit.runs import (
     Summary,
     equal_bytes,
@@ -15,6 +16,7 @@ from fedprune.simulations.benchmarks.kit.runs import (
     ratio,
     summaries,
 )
+from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 
 SEEDS = range(5)
 
@@ -27,6 +29,7 @@ def measure() -> list[Figure]:
 def figures(runs: Sequence[Summary]) -> list[Figure]:
     """Return the figures of the runs."""
     gaps = [100 * (r["accuracy_final"] - r["accuracy_control"]) for r in runs]
+    gap = over_seeds(gaps)
     messages = ratio(runs, "bytes_up", "bytes_fixed_up")
     return [
         Figure(
@@ -43,10 +46,12 @@ def figures(runs: Sequence[Summary]) -> list[Figure]:
         ),
         Figure(
             name="mean accuracy, final - control",
-            value=sum(gaps) / len(gaps),
+            value=gap.mean,
+            low=gap.low,
+            high=gap.high,
             unit="points",
             goal=">= -0.5",
-            detail=", ".join(f"{gap:+.2f}" for gap in gaps),
+            detail=spread_text(gaps),
         ),
         Figure(
             name="worst seed, final - control",

@@ -33,6 +33,7 @@ from fedprune.simulations.benchmarks.kit.rows import (
     spread_text,
 )
 from fedprune.simulations.benchmarks.kit.runs import describe, summaries
+from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 from fedprune.simulations.benchmarks.kit.votes import measure_votes
 from fedprune.simulations.runs.run import run
 
@@ -59,10 +60,13 @@ def digits(store: RowStore, seeds: range) -> list[Figure]:
     """Return the accuracy lost against dense FedAvg on every fold."""
     found = [store.get(f"digits-{s}", lambda s=s: _digits(s)) for s in seeds]  # type: ignore[misc]
     gaps = [100 * (r["accuracy_final"] - r["accuracy_control"]) for r in found]
+    gap = over_seeds(gaps)
     return [
         Figure(
             name="digits: final - control",
-            value=interval(gaps)[0],
+            value=gap.mean,
+            low=gap.low,
+            high=gap.high,
             unit="points",
             goal=">= -0.5",
             reference="dense FedAvg of the same run",
@@ -148,10 +152,13 @@ def attacks(store: RowStore, seeds: range) -> list[Figure]:
             fair - 100 * r["accuracy_final"]
             for fair, r in zip(accuracies, found, strict=True)
         ]
+        over = over_seeds(lost)
         figures.append(
             Figure(
                 name=f"attacks: {attack}, accuracy lost",
-                value=interval(lost)[0],
+                value=over.mean,
+                low=over.low,
+                high=over.high,
                 unit="points",
                 goal="<= 2",
                 reference="the same run with honest clients only",

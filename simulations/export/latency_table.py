@@ -7,7 +7,7 @@ runs the final file.  Equal layers are measured once.
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
+from fedprune.common.models.inputs import first_input
 from fedprune.common.pruning.cost import width_step
 from fedprune.common.pruning.latency import LatencyTable, LayerLatency
 from fedprune.common.structure.structure import Structure
@@ -98,14 +99,20 @@ def _layers(model: nn.Module, example: Tensor) -> dict[str, _Seen]:
     seen: dict[str, _Seen] = {}
 
     def recorder(name: str) -> Callable[..., None]:
-        def record(module: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
+        def record(
+            module: nn.Module,
+            given: tuple[Tensor, ...],
+            named: Mapping[str, Tensor],
+            _: object,
+        ) -> None:
             layer = cast("nn.Conv2d | nn.Linear", module)
-            seen[f"{name}.weight"] = _Seen(layer, tuple(inputs[0].shape))
+            shape = tuple(first_input(given, named).shape)
+            seen[f"{name}.weight"] = _Seen(layer, shape)
 
         return record
 
     handles = [
-        module.register_forward_hook(recorder(name))
+        module.register_forward_hook(recorder(name), with_kwargs=True)
         for name, module in model.named_modules()
         if type(module) in {nn.Conv1d, nn.Conv2d, nn.Linear}
     ]

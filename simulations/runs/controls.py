@@ -168,7 +168,8 @@ def verdict_figures(
     """Return the verdict as figures of ``summary.json``; None without a comparison."""
     ours = closing_metrics(events, MAIN)
     # A control that does not fit into the bytes is no comparison at equal bytes.
-    fitting = [name for name in in_order(names) if not fit_of(name, events).over]
+    fits = {name: fit_of(name, events) for name in in_order(names)}
+    fitting = [name for name, fit in fits.items() if not fit.over]
     pairs = [
         compare(
             name,
@@ -188,6 +189,7 @@ def verdict_figures(
             metric,
             restarted=bool(of_run(events, NetworkRestarted)),
             smaller=standing > 0,
+            capped=[name for name, fit in fits.items() if fit.capped],
         )
     )
 

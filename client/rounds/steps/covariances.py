@@ -1,6 +1,6 @@
 """Covariances of what layers read, which the server rebuilds cut channels from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fedprune.client.rounds.measure import batches
 from fedprune.common.data.examples import Examples
 from fedprune.common.messages import Covariances
+from fedprune.common.models.inputs import first_input
 from fedprune.common.pruning.reconstruction.inputs import Place, places, sizes
 from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.structure import Structure
@@ -56,7 +57,7 @@ def covariances(
 
     An input stays unmeasured (its deviations are 0) where the layer is none of
     PyTorch's linear layers and convolutions without groups, where another layer has
-    the same weight, or where a value does not fit float16.
+    the same weight or bias, or where a value does not fit float16.
 
     Args:
         model: The network ``keep``, with the moments that it is scored with; put into
@@ -87,13 +88,21 @@ def _is_readable(model: nn.Module, place: Place, keep: Mask) -> bool:
     """Return whether the input of a layer shows the channels of a place."""
     modules = dict(model.named_modules())
     module = modules.get(place.read.module)
-    weight = getattr(module, "weight", None)
+    weight, bias = (getattr(module, name, None) for name in ("weight", "bias"))
     shared = [m for m in modules.values() if getattr(m, "weight", None) is weight]
     if len(shared) != 1 or not len(place.read.kept(keep)):
+        return False
+    if bias is not None and _uses(model, bias) != 1:
         return False
     if isinstance(module, _CONVOLUTIONS):
         return module.groups == 1 and place.read.repeat == 1
     return isinstance(module, nn.Linear)
+
+
+def _uses(model: nn.Module, weight: Tensor) -> int:
+    """Return at how many places a network has a weight."""
+    places = model.named_parameters(remove_duplicate=False)
+    return sum(one is weight for _, one in places)
 
 
 @contextmanager
@@ -106,9 +115,11 @@ def _recorded(
     def recorder(place: Place) -> object:
         columns = torch.from_numpy(place.read.columns_in(keep))
 
-        def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def record(
+            module: nn.Module, given: tuple[Tensor, ...], named: Mapping[str, Tensor]
+        ) -> None:
             axis = -1 if isinstance(module, nn.Linear) else 1
-            last = inputs[0].detach().float().movedim(axis, -1)
+            last = first_input(given, named).detach().float().movedim(axis, -1)
             rows = last[..., columns.to(last.device)].reshape(-1, *columns.shape)
             # Positions behind a flattening count as positions of an image do.
             flat = rows.transpose(1, 2).reshape(-1, columns.shape[0])
@@ -118,7 +129,8 @@ def _recorded(
 
     handles = [
         model.get_submodule(place.read.module).register_forward_pre_hook(
-            recorder(place)  # type: ignore[arg-type]
+            recorder(place),  # type: ignore[arg-type]
+            with_kwargs=True,
         )
         for place in wanted
     ]

@@ -42,7 +42,7 @@ class Int8:
     def attached(self, model: nn.Module) -> Iterator[None]:
         """Round the inputs of layers while the block runs."""
         handles = [
-            module.register_forward_pre_hook(_round_inputs)
+            module.register_forward_pre_hook(_round_inputs, with_kwargs=True)
             for module in model.modules()
             if isinstance(module, _FED)
         ]
@@ -117,13 +117,18 @@ def _straight(value: Tensor, found: Tensor) -> Tensor:
     return found.detach() + (value - value.detach())
 
 
-def _round_inputs(_: nn.Module, given: tuple[object, ...]) -> tuple[object, ...]:
-    return tuple(
-        rounded(item)
-        if isinstance(item, Tensor) and item.is_floating_point() and item.numel()
-        else item
-        for item in given
-    )
+def _round_inputs(
+    _: nn.Module, given: tuple[object, ...], named: Mapping[str, object]
+) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Round the inputs of a layer, also those that are keywords."""
+    positional = tuple(_rounded_if_float(item) for item in given)
+    return positional, {key: _rounded_if_float(item) for key, item in named.items()}
+
+
+def _rounded_if_float(item: object) -> object:
+    if isinstance(item, Tensor) and item.is_floating_point() and item.numel():
+        return rounded(item)
+    return item
 
 
 def _axes(model: nn.Module) -> Iterator[tuple[str, int]]:

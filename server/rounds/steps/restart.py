@@ -12,7 +12,7 @@ from dataclasses import replace
 from fedprune.common.messages import Statistics
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.fresh import FreshNetwork
-from fedprune.server.rounds.cut import within_budget
+from fedprune.server.rounds.cut import no_cut_follows
 from fedprune.server.rounds.cycle import is_cutting, is_last_cut
 from fedprune.server.rounds.state import RunSpec, ServerState
 from fedprune.server.rounds.steps.frozen import keep_moments, keep_values
@@ -29,7 +29,7 @@ def restart(before: ServerState, after: ServerState, run_spec: RunSpec) -> Serve
     config, draw = run_spec.config, run_spec.draw
     if config.prune.restart != "fresh" or draw is None:
         return after
-    met = within_budget(run_spec.structure, config, run_spec.latency, after.keep)
+    met = no_cut_follows(before, run_spec)
     cutting = is_cutting(before.cursor, config.rounds)
     if not (cutting and is_last_cut(after.cursor, met=met)):
         return after

@@ -7,7 +7,7 @@ figures decide nothing.  The error is that of one run: another seed would give o
 networks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Literal
@@ -121,6 +121,7 @@ def verdict_of(
     *,
     restarted: bool,
     smaller: bool = True,
+    capped: Collection[str] = (),
 ) -> Verdict:
     """Return the verdict on a run.
 
@@ -129,8 +130,15 @@ def verdict_of(
         metric: Name of the metric.
         restarted: Whether the run itself drew fresh weights after its last cut.
         smaller: Whether a cut of it stands: else no control is a small network.
+        capped: Controls that ended at the largest number of rounds, before the bytes
+            were spent: a win of the run over one of them is none at equal bytes.
     """
-    by_bytes = [one for one in comparisons if of_equal_bytes(one.control)]
+    by_bytes = [
+        one
+        for one in comparisons
+        if of_equal_bytes(one.control)
+        and not (one.control in capped and one.outcome == "won")
+    ]
     sized = [one for one in comparisons if one.control in SIZED]
     lost = [one for one in (*sized, *by_bytes) if one.outcome == "lost"]
     fresh = any(kind_of(one.control) in FRESH for one in lost)

@@ -28,6 +28,21 @@ def test_what_an_own_schedule_returns_is_held_within_end_and_one(tmp_path):
     assert found == [1.0, 0.5, 0.25]
 
 
+@pytest.mark.parametrize("name", names(SCHEDULE))
+@given(end=ENDS)
+def test_a_density_ends_at_its_end_to_the_last_bit(name, end):
+    assert density_at(name, end, 1.0) == end
+
+
+def test_an_own_schedule_that_stops_above_its_end_meets_it_all_the_same(tmp_path):
+    path = tmp_path / "lazy.py"
+    path.write_text(
+        "def lazy(progress, end):\n    return 1 - (1 - end) * progress / 2\n"
+    )
+    found = [density_at(f"{path}:lazy", 0.25, t) for t in (0.0, 0.5, 1.0)]
+    assert found == [1.0, 0.8125, 0.25]
+
+
 @pytest.mark.parametrize("value", ["float('nan')", "float('inf')", "'half'", "None"])
 def test_an_own_schedule_that_returns_no_number_is_refused(tmp_path, value):
     path = tmp_path / "wild.py"

@@ -7,11 +7,13 @@ import pytest
 import torch
 from helpers.methods import names_that_need
 from helpers.pruning_nets import NETS, build, flat
+from torch import nn
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.sparsity.gates import ChannelGates, build_gates
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
+from fedprune.common.structure.tracing.find import find_structure
 
 GATED = names_that_need(PENALTY, "uniform")
 PROXIMAL = names_that_need(PENALTY, "threshold")
@@ -143,3 +145,53 @@ def test_a_cut_network_has_gates_for_what_is_left():
     gates = gates_of(structure, keep=keep)
     assert len(gates.log_alpha) == keep.sum() + 1
     assert gates.targets[:-1].all()
+
+
+class Words(nn.Module):
+    """A table of words whose weights may be those of the last layer too."""
+
+    def __init__(self, *, tied=False, by_name=False):
+        super().__init__()
+        self.words = nn.Embedding(12, 8)
+        self.inner = nn.Linear(8, 6)
+        self.back = nn.Linear(6, 8)
+        self.out = nn.Linear(8, 12, bias=False)
+        if tied:
+            self.out.weight = self.words.weight
+        self.by_name = by_name
+
+    def forward(self, tokens):
+        found = self.words(input=tokens) if self.by_name else self.words(tokens)
+        return self.out(self.back(torch.relu(self.inner(found.mean(1)))))
+
+
+def test_a_weight_that_two_modules_share_has_no_gate():
+    torch.manual_seed(0)
+    model, tokens = Words(tied=True).eval(), torch.arange(24).reshape(4, 6) % 12
+    structure = find_structure(model, tokens)
+    gates = gates_of(structure)
+    assert {p.module for p in gates.points} == {"words", "inner", "back"}
+    with torch.no_grad():
+        gates.log_alpha.copy_(torch.linspace(-4.0, 4.0, len(gates.log_alpha)))
+    gated, before = copy.deepcopy(model), model.words.weight.clone()
+    with torch.no_grad(), gates.attached(gated):
+        wanted = gated(tokens)
+    torch.testing.assert_close(gated(tokens), wanted)
+    assert (wanted - model(tokens)).abs().max() > 1e-4
+    assert torch.equal(gated.words.weight, before)
+
+
+def test_dropout_of_words_reads_a_table_that_is_called_by_name():
+    torch.manual_seed(0)
+    tokens = torch.arange(24).reshape(4, 6) % 12
+    found = []
+    for by_name in (False, True):
+        torch.manual_seed(1)
+        model = Words(by_name=by_name).eval()
+        structure = find_structure(model, tokens, vocabulary=["words"])
+        gates = gates_of(structure, "targeted-dropout")
+        assert [p.dim for p in gates.points if p.module == "words"] == [0]
+        gates.draw()
+        with torch.no_grad(), gates.attached(model):
+            found.append(model(tokens))
+    assert torch.equal(*found)

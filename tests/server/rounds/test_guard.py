@@ -1,14 +1,20 @@
 """The guard: what it pools, and when it calls a network worse."""
 
 from math import isnan
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprune.common.messages import Validation
-from fedprune.server.rounds.guard import Change, pooled_score
-from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.server.rounds.guard import Change, _loss_change, pooled_score
+from fedprune.server.rounds.records import (
+    ClientRecord,
+    Measured,
+    Status,
+    validations_from,
+)
 from fedprune.server.rounds.steps.comparison import Difference
 
 
@@ -77,3 +83,27 @@ def test_a_limit_is_broken_beyond_two_standard_errors(
     before, after, error, allowed, broken
 ):
     assert change(before, after, error, allowed).broken is broken
+
+
+def sent(loss):
+    """Make a broadcast that six clients measured alike."""
+    measured = [
+        Measured(client=f"c{n}", loss=loss, metric=0.0, count=20) for n in range(6)
+    ]
+    return SimpleNamespace(validations=validations_from(measured))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "broken"),
+    [
+        (2.0, 2.9, False),  # half of 2, and 0.05 on top
+        (2.0, 3.1, True),
+        (-2.0, -2.0, False),  # an own loss, such as the logarithm of a density
+        (-2.0, -1.1, False),
+        (-2.0, -0.9, True),
+    ],
+)
+def test_a_loss_may_rise_by_a_share_of_its_magnitude(before, after, broken):
+    robust = SimpleNamespace(max_weight=2.0)
+    run_spec = SimpleNamespace(config=SimpleNamespace(robust=robust))
+    assert _loss_change(sent(before), sent(after), run_spec, 0.5).broken is broken

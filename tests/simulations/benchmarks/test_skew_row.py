@@ -50,6 +50,25 @@ def test_the_worst_class_is_that_of_the_largest_mean_loss_beside_dense():
     assert skew.ROW.figures({}) == []
 
 
+@pytest.mark.slow
+def test_a_class_of_a_smaller_but_less_certain_loss_keeps_the_goal_open():
+    # Class 3 loses 1 of 50 in each seed; class 7 loses 11, then gains 10.
+    found = {
+        "run-0": piece(counts(), counts(c3=39, c7=29), counts()),
+        "run-1": piece(counts(), counts(c3=39, c7=50), counts()),
+    }
+    sure = {
+        name: piece(counts(), counts(c3=39), counts()) for name in ("run-0", "run-1")
+    }
+    name = "skew: what the worst class loses more than in dense FedAvg"
+    worst = {one.name: one for one in skew.ROW.figures(found)}[name]
+    alone = {one.name: one for one in skew.ROW.figures(sure)}[name]
+    assert worst.value == alone.value == pytest.approx(2.0)
+    assert "class 3;" in worst.detail
+    assert worst.high > 3.0
+    assert worst.met is None
+
+
 def test_examples_are_split_by_their_own_class(monkeypatch):
     classes = torch.tensor([n % 10 for n in range(30)])
     right = np.arange(30) < 14

@@ -21,11 +21,11 @@ from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import (
     Raw,
     RowStore,
-    interval,
     origin,
     spread_text,
 )
 from fedprune.simulations.benchmarks.kit.runs import describe
+from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 from fedprune.simulations.experiments import FOLDER
 from fedprune.simulations.runs.notebook.result import RunResult
 from fedprune.simulations.runs.run import run
@@ -48,7 +48,7 @@ class Experiment:
         settings: Settings beside the file's.
         seeds: Seeds of its runs.
         blocks: Name of the modules whose FLOPs are counted; "" = not.
-        goal: Goal of the mean of final - control in points, or "".
+        goal: Goal of final - control in points, or "": of its whole interval.
         detail: Data and network, for the table.
     """
 
@@ -117,7 +117,7 @@ def scores(experiment: Experiment, found: Sequence[Raw]) -> list[Figure]:
     """Return the test metric before, after, of the control, and the difference."""
     name, metric = experiment.name, str(found[0]["metric"])
     gaps = [100 * (r["accuracy_final"] - r["accuracy_control"]) for r in found]
-    one = found[0]
+    one, gap = found[0], over_seeds(gaps)
     each = f"n = 1; {experiment.detail}" if len(found) == 1 else experiment.detail
     return [
         Figure(
@@ -141,7 +141,9 @@ def scores(experiment: Experiment, found: Sequence[Raw]) -> list[Figure]:
         ),
         Figure(
             name=f"{name}: final - control",
-            value=interval(gaps)[0],
+            value=gap.mean,
+            low=gap.low,
+            high=gap.high,
             unit="points",
             goal=experiment.goal,
             detail=spread_text(gaps) + origin(found),

@@ -192,6 +192,31 @@ def test_what_cannot_be_rebuilt_is_not_measured():
         assert measured == (place.read.module == "last"), place.read.module
 
 
+class TiedBias(nn.Module):
+    """Three layers, the last two with one bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(4, 8)
+        self.two = nn.Linear(8, 8)
+        self.three = nn.Linear(8, 8)
+        self.three.bias = self.two.bias
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.two(torch.relu(self.one(x))))
+        return self.last(torch.relu(self.three(x)))
+
+
+def test_a_layer_whose_bias_another_one_has_is_not_measured():
+    model, x = TiedBias().eval(), torch.zeros(2, 4)
+    structure = find_structure(model, x)
+    told = covariances(model, examples_like(x), structure, structure.full(), 8)
+    for place in places(structure, structure.full()):
+        measured = told.deviation[place.channels].any()
+        assert measured == (place.read.module == "last"), place.read.module
+
+
 def test_values_beyond_float16_are_not_told():
     model, structure = lenet()
     with torch.no_grad():

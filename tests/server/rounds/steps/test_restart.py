@@ -17,10 +17,14 @@ from helpers.tiny_federation import (
     tiny_structure,
 )
 
+from fedprune.common.messages import Phase
 from fedprune.common.methods.schedule import learning_rate
 from fedprune.common.tasks.fresh import draw_fresh
+from fedprune.server.rounds.cut import no_cut_follows
+from fedprune.server.rounds.cycle import Cursor, after_round
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round, rate_of
+from fedprune.server.rounds.steps.restart import restart
 
 FRESH = {
     "prune__restart": "fresh",
@@ -154,6 +158,24 @@ def test_only_the_last_of_several_cuts_draws(tmp_path):
     assert run.cut.cursor.cycle >= 2
     fresh = draw_fresh(run.task, tiny_structure(), run.cut.keep)
     assert run.cut.weights.tobytes() == fresh.weights.tobytes()
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_noise_ends_the_cuts_above_the_budget_and_weights_are_drawn_then(hidden):
+    task = make_task(**FRESH, prune__budget={"params": 0.2})
+    spec = replace(
+        make_setting(task),
+        draw=partial(draw_fresh, task, tiny_structure()),
+        privacy="noise" if hidden else None,  # only its presence counts here
+    )
+    rounds = task.config.rounds
+    cutting = Cursor(phase=Phase.SPARSIFY, index=rounds.sparsify, step=1.0)
+    before = replace(start(task, spec), round=3, cursor=cutting)
+    met = no_cut_follows(before, spec)
+    assert met is hidden  # nothing was cut, so the budget is not met
+    after = replace(before, cursor=after_round(cutting, rounds, met=met))
+    found = restart(before, after, spec)
+    assert found.restarted == (3 if hidden else 0)
 
 
 def test_without_the_key_the_cut_network_goes_on(tmp_path):

@@ -181,6 +181,19 @@ def test_size_and_bytes_are_two_sentences_and_dense_has_not_our_size():
     assert told([beside("dense", -0.5)]).equal_size == ""
 
 
+def test_a_run_has_not_won_at_equal_bytes_against_one_that_had_fewer():
+    capped = ["scratch@bytes"]
+    won, other = beside("scratch@bytes", 0.1), beside("uniform@bytes", 0.2)
+    assert told([won]).equal_bytes.startswith("At equal bytes this run won")
+    assert told([won], capped=capped).equal_bytes == ""
+    both = told([won, other], capped=capped)
+    assert "this run won against uniform@bytes:" in both.equal_bytes
+    assert len(both.comparisons) == 2
+    # One that won with fewer bytes has won with as many.
+    lost = told([beside("scratch@bytes", -0.1)], capped=capped)
+    assert lost.equal_bytes.startswith("At equal bytes scratch@bytes won")
+
+
 def test_only_the_closing_round_of_one_federation_counts():
     told_them = {"validation_loss": 1.0, "validation_examples": 4}
     events = [

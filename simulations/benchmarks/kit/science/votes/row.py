@@ -41,6 +41,7 @@ from fedprune.simulations.benchmarks.kit.science.votes.tasks import (
 
 INCUMBENT, CHOSEN = "taylor", "fisher"
 ENDS = ("fisher", "taylor", "random")
+_UNLIKE = "random channels have no penalty, those of the others do"
 ENDED = ("mnist-plain", "mnist-normed")  # tasks with runs to the end
 
 
@@ -151,6 +152,7 @@ def _ends(task: VoteTask, found: Found) -> list[Figure]:
                     interval(gaps, same_examples=True).scaled(100),
                     unit="points",
                     goal=">= 0",
+                    note=_UNLIKE if other == "random" else "",
                 )
             )
     return shown
