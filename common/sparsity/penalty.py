@@ -21,7 +21,7 @@ Units and ranges: a strength is a share of the median channel of the pruning gro
 (root mean square) that one round takes away, >= 0: it means the same in every layer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,7 +221,7 @@ def build_penalty(
     batch norm, measured as their root mean square in the unit.  "channels": with batch
     norm the root mean square of the normalised output, ``sqrt(mean(gamma**2 +
     beta**2))``, the norm of the BN-folded channel, which does not depend on the scale
-    of the convolution before it; without batch norm all tensors of the unit.  Both
+    of the convolution before it; of a unit without batch norm all its tensors.  Both
     change gamma and beta together, so a zero unit is zero in every tensor of its norms.
     Convolution weights before a batch norm are never shrunken: their scale is divided
     out again.  "entries": every weight of two or more dimensions, with the strength as
@@ -248,10 +248,8 @@ def build_penalty(
     shifts = {norm.removesuffix("weight") + "bias" for norm in scales}
     norms = tuple(s for s in slices if s.tensor in scales | shifts)
     gammas = tuple(s for s in norms if s.tensor in scales)
-    measures = {
-        "scales": (gammas, norms),
-        "channels": (norms or slices, norms or slices),
-    }
+    channels = (*norms, *_without_norm(structure, keep, slices))
+    measures = {"scales": (gammas, norms), "channels": (channels, channels)}
     measures = {
         name: (_free(measured, spec.frozen), _free(changed, spec.frozen))
         for name, (measured, changed) in measures.items()
@@ -304,6 +302,21 @@ def _slices(
             kept = structure.kept_index(dim.tensor, dim.dim, keep)
             units = torch.from_numpy(numbers[dim.units[kept]])
             yield _Slice(dim.tensor, dim.dim, units)
+
+
+def _without_norm(
+    structure: Structure, keep: Mask, slices: Sequence[_Slice]
+) -> Iterator[_Slice]:
+    """Yield the slices whose units have no batch norm, as hidden linear layers."""
+    numbers, count = _numbers(keep), int(keep.sum())
+    scaled = np.zeros(count, dtype=np.bool_)
+    for group in structure.groups:
+        if group.norms:
+            scaled[numbers[group.units[keep[group.units]]]] = True
+    for one in slices:
+        carried = one.units[one.units < count].numpy()
+        if len(carried) and not scaled[carried].any():
+            yield one
 
 
 def _numbers(keep: Mask) -> NDArray[np.int64]:

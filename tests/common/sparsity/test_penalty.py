@@ -211,6 +211,26 @@ def test_without_norms_group_shrinks_every_tensor_of_the_unit():
     assert after["fc2.bias"].tolist() == [1.0, 1.0]
 
 
+def test_units_without_a_norm_shrink_beside_units_with_one():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+        nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 2),
+    )  # fmt: skip
+    structure = find_structure(net.eval(), torch.zeros(2, 1, 5, 5))
+    keep, weights = structure.full(), flat(net)
+    before = views(structure.spec(keep), weights.copy())
+    aim = PenaltySpec(name="bn-l1+group", strength=0.5)
+    _, after = shrunken(structure, keep, weights, aim)
+    for name in ("1.weight", "4.bias", "6.weight"):
+        assert (after[name].abs() < before[name].abs()).all()
+    # Of the matrix behind the norm the rows shrink, not the columns.
+    rows = after["4.weight"] / before["4.weight"]
+    assert (rows < 1.0).all()
+    torch.testing.assert_close(rows, rows[:, :1].expand_as(rows))
+    assert torch.equal(after["0.weight"], before["0.weight"])
+
+
 def test_l1_takes_a_share_of_the_median_from_every_weight_and_from_no_bias():
     structure = structure_of(Plain)
     keep = structure.full()
