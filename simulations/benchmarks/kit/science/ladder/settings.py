@@ -76,6 +76,7 @@ _EQUAL: Settings = {
     "client.epochs": 2,
     "client.validation": 0.05,
 }
+_CUT_ROUNDS, _CUT_FINAL = 60, 40
 _CUT: Settings = {
     **_EQUAL,
     "task.model": f"{networks.__name__}:{networks.level_c.__name__}",
@@ -83,7 +84,7 @@ _CUT: Settings = {
     "rounds.sparsify": 1,
     "rounds.finetune": 1,
     "rounds.cuts": 4,
-    "rounds.final": 40,
+    "rounds.final": _CUT_FINAL,
     "prune.schedule": "geometric",
     "prune.step_cap": 0.6,
     "prune.width_multiple": 1,
@@ -92,7 +93,6 @@ _CUT: Settings = {
     "distill.teacher": "dense",
     "distill.weight": 0.5,
 }
-_CUT_ROUNDS = 60
 
 _TWO: Settings = {
     **_CLIENTS,
@@ -127,9 +127,13 @@ def pruned(level: Level) -> Settings:
 
 
 def sliced(level: Level) -> Settings:
-    """Return dense FedAvg of a slice, over the rounds of ``pruned``."""
+    """Return dense FedAvg of a slice, over the rounds of ``pruned``.
+
+    It has as many final rounds, of which the last third has frozen batch norms.
+    """
     model = f"{networks.__name__}:{level.make.__name__}"
-    rounds = {"rounds.warmup": _CUT_ROUNDS - 1, "rounds.final": 1}
+    warmup = _CUT_ROUNDS - _CUT_FINAL
+    rounds = {"rounds.warmup": warmup, "rounds.final": _CUT_FINAL}
     return {**_EQUAL, **_DENSE, **rounds, "task.model": model}
 
 
