@@ -129,7 +129,7 @@ def _loss(name: str, values: Losses, runs: Mapping[int, Raw]) -> Figure:
 
 ROW = Row(
     name="decoder",
-    budget="about 1.5 h of one core for three seeds",
+    budget="about 1 h of one core for three seeds",
     pieces=pieces,
     figures=figures,
 )

@@ -129,7 +129,7 @@ def _means(right: Right) -> NDArray[np.float64]:
 
 ROW = Row(
     name="skew",
-    budget="about 20 CPU minutes with three seeds",
+    budget="about 7 CPU minutes with three seeds",
     pieces=pieces,
     figures=figures,
 )
