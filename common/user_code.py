@@ -31,6 +31,7 @@ _loading: list[str] = []  # sources of user code that run at this moment
 MODEL_LIBRARIES = ("timm", "torchvision", "hf")
 DATA_KINDS = ("npz", "folder", "parquet", "hf-dataset")
 TASK_PREFIX = "task:"  # before the reference of a task that makes its network
+PYTHON = "python"  # instead of a name: a network or task that Python code makes
 RANDOM = "@random"  # behind the name of a library's network: no weights of its own
 
 

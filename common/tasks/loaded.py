@@ -47,9 +47,7 @@ from fedprune.common.tasks.returned import (
 )
 from fedprune.common.tasks.task import Data, Task
 from fedprune.common.text import first_line
-from fedprune.common.user_code import TASK_PREFIX, call_factory
-
-PYTHON = "python"  # a network or a task that a caller's Python code makes
+from fedprune.common.user_code import PYTHON, TASK_PREFIX, call_factory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,7 @@ from typing_extensions import override
 
 from fedprune.common.errors import FedPruneError
 from fedprune.server.devices.superlink import CURRENT
-from fedprune.server.rounds.guard import Verdict
-from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.records import Status, Verdict
 from fedprune.server.runs.events import (
     ClientAnswered,
     ClientsAnswered,

@@ -6,8 +6,8 @@ from shlex import quote
 
 from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.tasks.loaded import PYTHON
 from fedprune.common.trust import check_code, named_code, record_code
+from fedprune.common.user_code import PYTHON
 from fedprune.server.runs.folder import RunFolder
 
 

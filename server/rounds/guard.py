@@ -13,7 +13,6 @@ clients' validation parts are used.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 
@@ -30,7 +29,12 @@ from fedprune.server.rounds.cycle import (
     may_roll_back,
 )
 from fedprune.server.rounds.influence import ReportedLoss, bounded
-from fedprune.server.rounds.records import ClientRecord, Validations, validations_of
+from fedprune.server.rounds.records import (
+    ClientRecord,
+    Validations,
+    Verdict,
+    validations_of,
+)
 from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
 from fedprune.server.rounds.steps.comparison import (
     Difference,
@@ -55,15 +59,6 @@ class Score:
     loss: float
     accuracy: float
     count: int
-
-
-class Verdict(StrEnum):
-    """Decision of the guard."""
-
-    KEPT = "kept"
-    ROLLED_BACK = "rolled back"
-    WARNED = "warned"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

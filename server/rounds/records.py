@@ -1,4 +1,4 @@
-"""Records of a round: status, bytes, loss and measurements of each client."""
+"""Records of a round: of each client its status and figures; the guard's verdict."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +21,15 @@ class Status(StrEnum):
     REFUSED = "refused"
     FAILED = "failed"
     LATE = "late"
+
+
+class Verdict(StrEnum):
+    """Decision of the guard on a cut."""
+
+    KEPT = "kept"
+    ROLLED_BACK = "rolled back"
+    WARNED = "warned"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

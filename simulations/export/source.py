@@ -15,9 +15,10 @@ from fedprune.common.artifacts.load import load_model
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.factory import Factory
-from fedprune.common.tasks.loaded import PYTHON, LoadedTask
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.own import python_task
 from fedprune.common.tasks.task import Task
+from fedprune.common.user_code import PYTHON
 from fedprune.server.devices.run_config import run_config
 from fedprune.server.runs.folder import RunFolder, read_json_object
 from fedprune.simulations.export.check import CheckInputs, check_inputs

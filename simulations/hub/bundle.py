@@ -44,8 +44,8 @@ from fedprune.common.config import load_config
 from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.factory import Factory
-from fedprune.common.tasks.loaded import PYTHON
 from fedprune.common.tasks.task import Task
+from fedprune.common.user_code import PYTHON
 from fedprune.common.version import __version__
 from fedprune.server.devices.run_config import resume_command
 from fedprune.server.runs.card import Trained, card_head, card_text

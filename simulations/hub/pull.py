@@ -22,9 +22,9 @@ from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.system.paths import make_folder
-from fedprune.common.tasks.loaded import PYTHON
 from fedprune.common.text import printable
 from fedprune.common.trust import code_of_model
+from fedprune.common.user_code import PYTHON
 from fedprune.simulations.hub.bundle import (
     BUNDLE_FORMAT,
     FACTS,

@@ -12,9 +12,8 @@ from fedprune.common.config import Config, load_config
 from fedprune.common.errors import ConfigError
 from fedprune.common.models.factory import Factory, as_factory
 from fedprune.common.system.paths import as_path
-from fedprune.common.tasks.loaded import PYTHON
 from fedprune.common.tasks.task import Task
-from fedprune.common.user_code import is_loading
+from fedprune.common.user_code import PYTHON, is_loading
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.runs.handed_data import stored
 from fedprune.simulations.runs.notebook.result import RunResult

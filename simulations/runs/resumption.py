@@ -3,8 +3,9 @@
 from fedprune.common.config import Config, config_digest
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.structure.structure import Structure
-from fedprune.common.tasks.loaded import PYTHON, LoadedTask
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.own import python_task
+from fedprune.common.user_code import PYTHON
 from fedprune.server.runs import finished
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.start import refuse_changes

@@ -20,7 +20,7 @@ from fedprune.common.errors import IntegrityError, PayloadError
 from fedprune.common.pruning.plan import check_plan, full_plan
 from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds import guard
-from fedprune.server.rounds.guard import Verdict
+from fedprune.server.rounds.records import Verdict
 from fedprune.server.runs.events import (
     CutRolledBack,
     NetworkCut,

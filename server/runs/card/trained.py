@@ -7,9 +7,9 @@ from pathlib import Path
 from fedprune.common.config import Config, own_methods
 from fedprune.common.data.places import KNOWN
 from fedprune.common.models.registry import NETWORKS
-from fedprune.common.tasks.loaded import PYTHON, LoadedTask
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.trust import code_of_model
-from fedprune.common.user_code import MODEL_LIBRARIES, split_blocks
+from fedprune.common.user_code import MODEL_LIBRARIES, PYTHON, split_blocks
 
 OWN = "own code"
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from fedprune.common.messages import Phase
-from fedprune.server.rounds.guard import Verdict
-from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.records import Status, Verdict
 from fedprune.server.runs.events.base import (
     MAIN,
     Bit,

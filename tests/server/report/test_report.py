@@ -516,9 +516,10 @@ def test_a_broken_summary_is_an_integrity_error(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_report_needs_nothing_heavy():
-    code = "import sys, fedprune.server.report\n"
-    code += "heavy = {'matplotlib', 'starlette', 'uvicorn', 'ray', 'flwr'}\n"
+@pytest.mark.parametrize("module", ["server.report", "server.devices.service"])
+def test_reading_a_run_and_serving_devices_need_nothing_heavy(module):
+    code = f"import sys, fedprune.{module}\n"
+    code += "heavy = {'torch', 'matplotlib', 'starlette', 'uvicorn', 'ray', 'flwr'}\n"
     code += "sys.exit(', '.join(heavy & {*sys.modules}) or 0)"
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == 0

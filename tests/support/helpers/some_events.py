@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedprune.common.messages import Phase
-from fedprune.server.rounds.guard import Verdict
-from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.records import Status, Verdict
 from fedprune.server.runs.events import (
     MAIN,
     ClientAnswered,

@@ -28,8 +28,7 @@ from helpers.some_events import (
     refused,
 )
 
-from fedprune.server.rounds.guard import Verdict
-from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.records import Status, Verdict
 from fedprune.server.runs.events import describe, human_bytes
 
 SHORT = "pruned round 3/9     cycle 1 sparsify  "
