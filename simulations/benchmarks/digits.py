@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
-from fedprune.simulations.benchmarks.kit.rows import spread_text
+from fedprune.simulations.benchmarks.kit.rows import over_seeds, spread_text
 from fedprune.simulations.benchmarks.kit.runs import (
     Summary,
     equal_bytes,
@@ -16,7 +16,6 @@ from fedprune.simulations.benchmarks.kit.runs import (
     ratio,
     summaries,
 )
-from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 
 SEEDS = range(5)
 

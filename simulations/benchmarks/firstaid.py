@@ -30,10 +30,10 @@ from fedprune.simulations.benchmarks.kit.rows import (
     RowStore,
     interval,
     origin,
+    over_seeds,
     spread_text,
 )
 from fedprune.simulations.benchmarks.kit.runs import describe, summaries
-from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 from fedprune.simulations.benchmarks.kit.votes import measure_votes
 from fedprune.simulations.runs.run import run
 

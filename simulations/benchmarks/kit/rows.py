@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import t as student
+from typing_extensions import override
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.system.atomic import write_json_atomic
@@ -13,6 +15,40 @@ from fedprune.common.system.json_file import read_json
 from fedprune.simulations.benchmarks.kit.harness import commit
 
 Raw = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A mean and its interval.
+
+    Attributes:
+        mean: Mean over the seeds of the mean over examples.
+        low: Lower end, -inf for one seed.
+        high: Upper end, inf for one seed.
+        seeds: Number of seeds, >= 1.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def scaled(self, factor: float) -> "Interval":
+        """Return it in another unit; factor > 0."""
+        return Interval(
+            mean=factor * self.mean,
+            low=factor * self.low,
+            high=factor * self.high,
+            seeds=self.seeds,
+        )
+
+    @override
+    def __str__(self) -> str:
+        """Return its ends and the number of seeds, for a table."""
+        if self.seeds == 1:
+            return "n = 1, no interval"
+        low, high = f"{self.low:+.3g}", f"{self.high:+.3g}"
+        return f"95 % interval {low} to {high}, n = {self.seeds}"
 
 
 class RowStore:
@@ -72,6 +108,17 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     variance = sum((value - mean) ** 2 for value in values) / (count - 1)
     quantile = float(student.ppf(0.975, count - 1))
     return mean, quantile * math.sqrt(variance / count)
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Return mean and 95 % interval of one value a seed; without ends for one seed.
+
+    >>> over_seeds([1.0]).low, round(over_seeds([1.0, 2.0, 3.0]).high, 2)
+    (-inf, 4.48)
+    """
+    mean, half = interval(values)
+    half = math.inf if math.isnan(half) else half
+    return Interval(mean=mean, low=mean - half, high=mean + half, seeds=len(values))
 
 
 def spread_text(values: Sequence[float]) -> str:

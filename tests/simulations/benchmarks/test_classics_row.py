@@ -7,6 +7,7 @@ import torch
 from fedprune import find_blocks
 from fedprune.common.config import load_config
 from fedprune.common.structure.tracing.find import find_structure
+from fedprune.simulations.benchmarks.kit.rows import Interval
 from fedprune.simulations.benchmarks.kit.science.classics.networks import SmallResidual
 from fedprune.simulations.benchmarks.kit.science.classics.row import ROW, verdict_of
 from fedprune.simulations.benchmarks.kit.science.classics.switches import (
@@ -15,7 +16,7 @@ from fedprune.simulations.benchmarks.kit.science.classics.switches import (
     RUNS,
     SWITCHES,
 )
-from fedprune.simulations.benchmarks.kit.science.intervals import Interval, pack
+from fedprune.simulations.benchmarks.kit.science.intervals import pack
 
 
 def piece(count, **more):

@@ -45,7 +45,7 @@ def test_the_runs_have_the_same_widths_and_rounds_and_differ_in_the_last_ones():
     file = FOLDER / "pretrained-vision.toml"
     configs = [load_config(file, {**BASICS, **own}) for own in RUNS.values()]
     assert {config.width_multiple for config in configs} == {4}
-    assert {config.rounds.total for config in configs} == {20}
+    assert {config.rounds.total for config in configs} == {9}
     assert {config.quantise.kind for config in configs} == {*RUNS} - {"plain"} | {
         "none"
     }

@@ -9,10 +9,9 @@ import pytest
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.simulations.benchmarks import science
 from fedprune.simulations.benchmarks.kit.harness import Figure, verdict
-from fedprune.simulations.benchmarks.kit.rows import RowStore
+from fedprune.simulations.benchmarks.kit.rows import Interval, RowStore
 from fedprune.simulations.benchmarks.kit.science import rows
 from fedprune.simulations.benchmarks.kit.science.intervals import (
-    Interval,
     interval,
     pack,
     paired,

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.simulations.benchmarks.kit.harness import Figure
-from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.benchmarks.kit.rows import Interval, Raw
 from fedprune.simulations.benchmarks.kit.science.intervals import (
-    Interval,
     interval,
     paired,
     unpack,

@@ -14,54 +14,19 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
-from typing_extensions import override
 
 from fedprune.common.errors import IntegrityError
+from fedprune.simulations.benchmarks.kit.rows import Interval
 
 LEVEL = 0.95
 DRAWS = 4000
 
 _SEED = 20_150_412  # of the generator of the draws: equal data, equal interval
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A mean and its interval.
-
-    Attributes:
-        mean: Mean over the seeds of the mean over examples.
-        low: Lower end, -inf for one seed.
-        high: Upper end, inf for one seed.
-        seeds: Number of seeds, >= 1.
-    """
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    def scaled(self, factor: float) -> "Interval":
-        """Return it in another unit; factor > 0."""
-        return Interval(
-            mean=factor * self.mean,
-            low=factor * self.low,
-            high=factor * self.high,
-            seeds=self.seeds,
-        )
-
-    @override
-    def __str__(self) -> str:
-        """Return its ends and the number of seeds, for a table."""
-        if self.seeds == 1:
-            return "n = 1, no interval"
-        low, high = f"{self.low:+.3g}", f"{self.high:+.3g}"
-        return f"95 % interval {low} to {high}, n = {self.seeds}"
 
 
 def interval(

@@ -12,8 +12,7 @@ from functools import partial
 
 from fedprune.common.errors import IntegrityError
 from fedprune.simulations.benchmarks.kit.harness import Figure, cpu
-from fedprune.simulations.benchmarks.kit.rows import Raw, RowStore, origin
-from fedprune.simulations.benchmarks.kit.science.intervals import Interval
+from fedprune.simulations.benchmarks.kit.rows import Interval, Raw, RowStore, origin
 
 Found = Mapping[str, Raw]  # name of a piece -> what it measured
 

@@ -22,10 +22,10 @@ from fedprune.simulations.benchmarks.kit.rows import (
     Raw,
     RowStore,
     origin,
+    over_seeds,
     spread_text,
 )
 from fedprune.simulations.benchmarks.kit.runs import describe
-from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 from fedprune.simulations.experiments import FOLDER
 from fedprune.simulations.runs.notebook.result import RunResult
 from fedprune.simulations.runs.run import run

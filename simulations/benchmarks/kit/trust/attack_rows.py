@@ -14,7 +14,7 @@ from fedprune.common.methods.attack import BACKDOOR
 from fedprune.common.methods.kinds import ATTACK
 from fedprune.common.methods.registry import OFF, methods
 from fedprune.simulations.benchmarks.kit.harness import Figure
-from fedprune.simulations.benchmarks.kit.rows import Raw, spread_text
+from fedprune.simulations.benchmarks.kit.rows import Raw, over_seeds, spread_text
 from fedprune.simulations.benchmarks.kit.science.rows import Found, Piece, Row, figure
 from fedprune.simulations.benchmarks.kit.trust.cases import (
     DEFAULT,
@@ -26,7 +26,6 @@ from fedprune.simulations.benchmarks.kit.trust.cases import (
     on_scores,
     rules,
 )
-from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 
 Cases = Callable[[], Sequence[Case]]
 

@@ -9,10 +9,9 @@ from dataclasses import replace
 from functools import partial
 
 from fedprune.simulations.benchmarks.kit.harness import Figure
-from fedprune.simulations.benchmarks.kit.rows import Raw, spread_text
+from fedprune.simulations.benchmarks.kit.rows import Raw, over_seeds, spread_text
 from fedprune.simulations.benchmarks.kit.science.rows import Found, Piece, Row, figure
 from fedprune.simulations.benchmarks.kit.trust.cases import Case, measured
-from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 
 _GOALS = {"accuracy lost": "<= 0.2", "bytes more": "<= 0", "CPU more": "<= 3"}
 

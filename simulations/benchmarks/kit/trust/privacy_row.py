@@ -28,12 +28,11 @@ from fedprune.common.codec import SideInformation
 from fedprune.common.messages import ClientUpdate
 from fedprune.common.spec import ModelSpec
 from fedprune.simulations.benchmarks.kit.harness import Figure
-from fedprune.simulations.benchmarks.kit.rows import Raw, spread_text
+from fedprune.simulations.benchmarks.kit.rows import Raw, over_seeds, spread_text
 from fedprune.simulations.benchmarks.kit.science.ended import Ended, ended
 from fedprune.simulations.benchmarks.kit.science.losses import losses
 from fedprune.simulations.benchmarks.kit.science.rows import Found, Piece, Row, figure
 from fedprune.simulations.benchmarks.kit.trust.cases import Case
-from fedprune.simulations.benchmarks.kit.trust.spread import over_seeds
 
 _MANY: Mapping[str, object] = {
     "task.clients": 100,

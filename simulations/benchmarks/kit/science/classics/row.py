@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from fedprune.simulations.benchmarks.kit.harness import Figure
-from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.benchmarks.kit.rows import Interval, Raw
 from fedprune.simulations.benchmarks.kit.science.classics.switches import (
     BASE,
     BASICS,
@@ -26,7 +26,7 @@ from fedprune.simulations.benchmarks.kit.science.compared import (
 )
 from fedprune.simulations.benchmarks.kit.science.correct import correct
 from fedprune.simulations.benchmarks.kit.science.ended import ended
-from fedprune.simulations.benchmarks.kit.science.intervals import Interval, pack, unpack
+from fedprune.simulations.benchmarks.kit.science.intervals import pack, unpack
 from fedprune.simulations.benchmarks.kit.science.rows import (
     Found,
     Piece,

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from fedprune.simulations.benchmarks.kit.harness import Figure
-from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.benchmarks.kit.rows import Interval, Raw
 from fedprune.simulations.benchmarks.kit.science.compared import (
     by_seed,
     gap,
@@ -20,7 +20,6 @@ from fedprune.simulations.benchmarks.kit.science.compared import (
 from fedprune.simulations.benchmarks.kit.science.correct import correct
 from fedprune.simulations.benchmarks.kit.science.ended import ended
 from fedprune.simulations.benchmarks.kit.science.intervals import (
-    Interval,
     interval,
     pack,
 )
