@@ -4,7 +4,7 @@ A submitted run names its run folder (``run``), which holds the configuration an
 it was stopped before, the checkpoints to go on from.  A plain ``flwr run`` makes one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from fedprune.server.devices.run_config import run_config
 from fedprune.server.report import report_on_end
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cut import within_budget
+from fedprune.server.rounds.influence import ReportedLoss, bounded
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
 from fedprune.server.runs.card import write_card
 from fedprune.server.runs.events import (
@@ -243,6 +244,34 @@ def _deliver(
     return results
 
 
+def pooled_delivery(
+    delivered: Iterable[NetworkDelivered], multiple: float
+) -> ReportedLoss | None:
+    """Return what devices measured of the network that they were sent, bounded.
+
+    The metric is the mean over their test examples, none of which trained it; its
+    batch norms have the moments that it was delivered with.
+
+    Args:
+        delivered: What each device answered.
+        multiple: ``robust.max_weight``, which bounds the count of one device.
+
+    Returns:
+        The mean metric and the number of examples, or None where nothing was measured.
+    """
+    told = [
+        ReportedLoss(loss=0.0, metric=one.accuracy, count=one.examples)
+        for one in delivered
+        if one.accuracy is not None and one.examples
+    ]
+    found = bounded(told, multiple)
+    count = sum(one.count for one in found)
+    if not count:
+        return None
+    mean = sum(one.metric * one.count for one in found) / count
+    return ReportedLoss(loss=0.0, metric=mean, count=count)
+
+
 def _summary(
     work: Work,
     state: ServerState,
@@ -253,11 +282,14 @@ def _summary(
     events = read_events(work.folder.events)
     rounds = of_run(events, RoundFinished)
     full = work.structure.spec(work.structure.full()).size
+    tested = pooled_delivery(delivered, work.task.config.robust.max_weight)
     return {
         "rounds": state.round,
         "clients": work.task.config.task.clients,
         "metric": work.tried.metric,
         "validation_accuracy_final": rounds[-1].validation_accuracy if rounds else None,
+        "accuracy_delivered": tested.metric if tested else None,
+        "examples_delivered": tested.count if tested else 0,
         "params_dense": full,
         "params_final": work.structure.spec(final.plan.keep).size,
         "budget_met": within_budget(

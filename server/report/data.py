@@ -194,14 +194,21 @@ class RunData:
         return next((value for value in reversed(found) if value is not None), None)
 
     @property
+    def delivered(self) -> float | None:
+        """The score of the delivered network on the devices' own test data, or None."""
+        return number(self.summary, "accuracy_delivered")
+
+    @property
     def final_score(self) -> tuple[float | None, bool]:
         """The final score, and whether it is that on test data.
 
-        Devices have no test data: their validation says it.
+        Of devices it is that on their own test data, or else their validation.
         """
         found = number(self.summary, "accuracy_final")
         if found is not None or self.tested:
             return found, True
+        if self.delivered is not None:
+            return self.delivered, True
         return self.validation, False
 
     def accuracy(self, event: RoundFinished) -> float | None:

@@ -332,8 +332,8 @@ def _example(source: Source, options: ExportOptions) -> tuple[Any, tuple[Any, ..
 
 def _metric(source: Source, measured: dict[str, object]) -> dict[str, str]:
     """Return name and value of the headline metric of a file, where known."""
-    keys = ("accuracy_final", "validation_accuracy_final")
-    run = next((source.summary[k] for k in keys if k in source.summary), None)
+    keys = ("accuracy_final", "accuracy_delivered", "validation_accuracy_final")
+    run = next((x for x in map(source.summary.get, keys) if x is not None), None)
     value = measured.get("accuracy_int8", run)
     if not isinstance(value, float):
         return {}

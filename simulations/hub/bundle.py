@@ -59,6 +59,7 @@ MODEL_FILES = (MODEL, PACKED)
 
 _NUMBERS = (
     *("accuracy_final", "validation_accuracy_final", "accuracy_control"),
+    *("accuracy_delivered", "examples_delivered"),
     *("params_dense", "params_final", "flops_dense", "flops_final"),
     *("bytes_up", "bytes_down", "rounds", "clients"),
 )

@@ -31,6 +31,10 @@ from fedprune.simulations.inspection.tensors import in_order
 
 Info = dict[str, object]
 
+_OF_DEVICES = {
+    "accuracy_delivered": "on devices",  # their own test data
+    "validation_accuracy_final": "validation",
+}
 _PATH = 4096  # characters of the longest path
 
 
@@ -252,14 +256,16 @@ def _render_plan(info: dict[str, Any]) -> list[str]:
 
 
 def _accuracy(summary: Mapping[str, Any]) -> tuple[str, str]:
-    """Return name and values of the score; devices have that of validation alone."""
-    final, control, validated = (
-        number(summary, key)
-        for key in ("accuracy_final", "accuracy_control", "validation_accuracy_final")
+    """Return name and values of the score; devices have other ones."""
+    final, control = (
+        number(summary, key) for key in ("accuracy_final", "accuracy_control")
     )
     metric = str(summary.get("metric", "accuracy"))
-    if final is None and validated is not None:
-        return "validation", f"{score(None, metric)} -> {score(validated, metric)}"
+    if final is None:
+        for key, name in _OF_DEVICES.items():
+            told = number(summary, key)
+            if told is not None:
+                return name, f"{score(None, metric)} -> {score(told, metric)}"
     return "accuracy", f"{score(control, metric)} -> {score(final, metric)}"
 
 

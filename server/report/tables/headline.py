@@ -117,7 +117,9 @@ def _score_card(run: RunData) -> Card:
     final, control = _pair(run, "accuracy_final", "accuracy_control")
     against = _difference(run, final, control)
     name, note = metric_name(run.metric), f"{against} to dense" if against else ""
-    if final is None:  # devices have no test data: their validation says it
+    if final is None and run.delivered is not None:
+        final, name = run.delivered, f"{name}, test data of the devices"
+    if final is None:
         final = run.validation
         name += "" if final is None else ", validation"
     return Card(name=name, value=score(final, run.metric), note=note)
@@ -141,10 +143,8 @@ def headline(run: RunData) -> Table:
             lower=run.lower_is_better,
         )
     ]
-    known = run.validation
-    if final is None and known is not None:
-        said = score(known, run.metric)
-        rows = [_cells(f"Validation {name}", "", "", "", said, "")]
+    if final is None:
+        rows = _of_devices(run, name) or rows
     for row in _ROWS:
         new, old = _pair(run, row.final, row.dense)
         if new is None and old is None:
@@ -170,6 +170,19 @@ def headline(run: RunData) -> Table:
         rows=tuple(rows),
         kind="headline",
     )
+
+
+def _of_devices(run: RunData, name: str) -> list[tuple[Cell, ...]]:
+    """Return a row for each score that devices told of the final network."""
+    told = (
+        (f"{name[:1].upper()}{name[1:]} on the devices' test data", run.delivered),
+        (f"Validation {name}", run.validation),
+    )
+    return [
+        _cells(title, "", "", "", score(value, run.metric), "")
+        for title, value in told
+        if value is not None
+    ]
 
 
 def _cells(name: str, *values: str, lower: bool = False) -> tuple[Cell, ...]:

@@ -25,7 +25,10 @@ onnx` one that runs without FedPrune and takes the inputs as they are stored."""
 
 _LABELS = 20  # that the card lists
 _NO_NOISE = "no differential privacy was applied."
-_PARTS = "validation parts of the clients"
+_OF_DEVICES = {
+    "accuracy_delivered": "test examples of the devices",
+    "validation_accuracy_final": "validation parts of the clients",
+}
 
 Summary = Mapping[str, object]
 
@@ -130,8 +133,9 @@ def _pruning(trained: Trained, summary: Summary) -> str:
 def _figures(summary: Summary) -> str:
     found: object = tested(summary)
     kind = "test examples"
-    if found is None:
-        found, kind = summary.get("validation_accuracy_final"), _PARTS
+    for key, whose in _OF_DEVICES.items():
+        if found is None:
+            found, kind = summary.get(key), whose
     rows = [
         (f"{printable(metric_name(summary), 40)} ({kind})", _float(found), ""),
         ("parameters", *_pair(summary, "params")),

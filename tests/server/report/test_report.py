@@ -19,6 +19,7 @@ from helpers.some_events import (
     CLIENTS,
     CUT,
     DELIVERED,
+    FINISHED,
     ROLLBACK,
     ROUND,
     STARTED,
@@ -29,6 +30,7 @@ from helpers.some_events import (
 )
 
 from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.report import report_on_end, write_report
 from fedprune.server.report.data import printable_run, read_run
 from fedprune.server.report.parts import Cell
@@ -541,6 +543,27 @@ def test_of_devices_the_validation_is_the_headline_and_dashes_are_left_out(tmp_p
     ((_, table),) = document.parts[0].tables
     assert "latency" not in " ".join(row[0].text for row in table.rows).lower()
     assert set(charts_of(folder)["widths"]["views"][""]["names"]) == {"conv", "fc"}
+
+
+def test_of_devices_that_tested_the_network_their_score_is_the_headline(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    told = {"accuracy_delivered": 0.9, "validation_accuracy_final": 0.4}
+    with EventLog(folder.events) as log:
+        log.write(STARTED)
+        log.write(at(ROUND, 1, accuracy=None, validation_accuracy=0.4))
+        log.write(replace(FINISHED, summary=told))
+    write_json_atomic(folder.summary, told)
+    run = read_run(folder.path)
+    document = single(run)
+    assert run.final_score == (0.9, True)
+    assert (document.cards[0].name, document.cards[0].value) == (
+        "accuracy, test data of the devices",
+        "90.00 %",
+    )
+    ((_, table),) = document.parts[0].tables
+    shown = {row[0].text: [cell.text for cell in row] for row in table.rows}
+    assert "90.00 %" in shown["Accuracy on the devices' test data"]
+    assert "40.00 %" in shown["Validation accuracy"]
 
 
 def test_the_manifest_is_shown_as_it_is(run, page):

@@ -171,6 +171,13 @@ def test_figures_that_were_not_measured_are_said_so():
     assert "| FLOPs of one example | not measured |" in text
 
 
+def test_what_devices_tested_stands_before_what_they_validated():
+    text = card(
+        accuracy_final=None, accuracy_delivered=0.8, validation_accuracy_final=0.9
+    )
+    assert "accuracy (test examples of the devices) | 0.8000" in text
+
+
 def test_the_card_has_the_size_of_the_file(tmp_path):
     (tmp_path / "final.safetensors").write_bytes(b"x" * 4321)
     write_card(tmp_path, LoadedTask(load_config()), FACTS, SUMMARY)
