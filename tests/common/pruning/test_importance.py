@@ -136,8 +136,13 @@ def test_scores_of_another_length_are_refused():
 def test_units_with_norms_are_measured_at_the_norms_others_at_the_producers():
     _, _, structure = build("depthwise")
     found = [(gate.module, gate.kind) for gate in measure_points(structure)]
-    # The stem is added to a projection with a norm: its units have one.
-    assert found == [("expand.1", "norm"), ("depth.1", "norm"), ("project.1", "norm")]
+    # The stem is added to a projection with a norm, which does not scale the stem.
+    assert found == [
+        ("stem", "producer"),
+        ("expand.1", "norm"),
+        ("depth.1", "norm"),
+        ("project.0", "producer"),
+    ]
     _, _, lenet = build("lenet")
     found = [(gate.module, gate.kind) for gate in measure_points(lenet)]
     assert found == [(name, "producer") for name in ("conv1", "conv2", "fc1", "fc2")]
@@ -161,9 +166,9 @@ def test_a_unit_is_zero_only_when_all_its_norm_weights_are():
     with torch.no_grad():
         model.expand[1].weight[:4] = 0.0
         model.depth[1].weight[2:6] = 0.0
-        model.project[1].weight[7] = 0.0
+        model.project[1].weight[7] = 0.0  # the stem goes past it
     found = zero_units(structure, structure.full(), flat(model))
-    np.testing.assert_array_equal(np.flatnonzero(found), [7, 8 + 2, 8 + 3])
+    np.testing.assert_array_equal(np.flatnonzero(found), [8 + 2, 8 + 3])
 
 
 def test_a_unit_without_norms_is_zero_when_its_rows_are():
