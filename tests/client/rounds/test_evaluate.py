@@ -182,8 +182,8 @@ def test_data_in_the_order_of_its_classes_is_dealt_to_batches_of_all_classes(cou
     classes = np.sort(np.arange(count) % 4)
     places = dealt(np.arange(count), classes, 8)
     assert sorted(places) == list(range(count))
-    for start in range(0, count - 7, 8):
-        assert len(np.unique(classes[places[start : start + 8]])) == 4
+    for first in range(0, count - 7, 8):
+        assert len(np.unique(classes[places[first : first + 8]])) == 4
 
 
 def test_other_data_is_scored_as_it_lies():
