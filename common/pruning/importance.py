@@ -194,8 +194,9 @@ def measure_points(structure: Structure) -> tuple[MeasurePoint, ...]:
         if not made and (dim.dim != 0 or dim.tensor not in norms):
             continue
         kind = "norm" if dim.tensor in norms else "producer"
-        if kind == "producer":
-            units = np.where((units != FIXED) & ~normed[units], units, FIXED)
+        # A tensor may have units of groups with norms and of others.
+        here = normed[units] == (kind == "norm")
+        units = np.where((units != FIXED) & here, units, FIXED)
         if (units != FIXED).any():
             title, _, last = dim.tensor.rpartition(".")
             found.append(
@@ -267,12 +268,10 @@ def _rows(tensor: Vector, dim: int) -> Vector:
 
 
 def _normed(structure: Structure) -> Mask:
-    """Return the units that a norm scales, bool[units]."""
+    """Return the units of groups with norms, bool[units]."""
     found = np.zeros(structure.units, dtype=np.bool_)
     for group in structure.groups:
-        for name in group.norms:
-            units = structure.lookup[name, 0]
-            found[units[units != FIXED]] = True
+        found[group.units] = bool(group.norms)
     return found
 
 

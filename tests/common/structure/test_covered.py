@@ -94,6 +94,29 @@ def test_a_unit_that_counts_as_zero_is_cut_at_no_loss(kinds):
         np.testing.assert_allclose(cut(inputs), model(inputs), atol=1e-6)
 
 
+class Joined(nn.Module):
+    """Two layers behind one norm; the second is read without it as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 6, 3)
+        self.bn = nn.BatchNorm2d(10)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        one, two = self.one(x), self.two(x)
+        both = torch.cat([self.bn(torch.cat([one, two], 1)), two], 1)
+        return self.fc(both.mean((2, 3)))
+
+
+def test_of_one_norm_each_group_counts_by_itself():
+    structure = find_structure(Joined().eval(), torch.zeros(2, 1, 6, 6))
+    norms = {group.name: len(group.norms) for group in structure.groups}
+    assert norms == {"one": 1, "two": 0}
+    points = {p.module: (p.units >= 0).sum() for p in measure_points(structure)}
+    assert points == {"two": 6, "bn": 4}
+
+
 def test_the_network_is_left_as_it_was():
     model = Residual(fresh=True).eval()
     before = {name: item.clone() for name, item in model.state_dict().items()}
