@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -245,6 +246,43 @@ def test_an_error_ends_with_the_programof_its_class(error, code, capsys, monkeyp
     fail_with(monkeypatch, error)
     assert call("simulate") == code
     assert capsys.readouterr().err == f"error: {error}\n"
+
+
+LONG = "a" * 300  # more than any file system takes
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", LONG],
+        ["report", LONG],
+        ["simulate", "--resume", LONG],
+        ["schema", "--output", f"{LONG}.json"],
+        ["init", LONG],
+        ["profile", "--output", f"{LONG}.json"],
+        ["poc", LONG],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_path_that_the_system_refuses_is_one_line(arguments, capsys):
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: File name too long: ")
+    assert error.count("\n") == 1
+
+
+def test_a_full_disk_without_a_name_can_be_mended_and_gone_on_with(capsys, monkeypatch):
+    fail_with(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert call("simulate", "--quiet") == 5
+    assert capsys.readouterr().err == (
+        "error: cannot read or write: No space left on device\n"
+    )
+
+
+def test_a_file_of_another_user_is_named(capsys, monkeypatch):
+    fail_with(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "/x"))
+    assert call("simulate", "--quiet") == 2
+    assert capsys.readouterr().err == "error: not allowed to this user: /x\n"
 
 
 def test_a_resumable_failure_says_how_to_resume(capsys, monkeypatch):
