@@ -225,6 +225,12 @@ def test_quiet_prints_only_the_folder(capsys, runs, tmp_path):
     assert capsys.readouterr().out == f"{tmp_path}\n"
 
 
+def test_all_clients_of_the_data_are_not_told_as_none(capsys, runs):
+    assert call("simulate", "--set", "task.clients=0") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("digits, small-resnet: all clients, ")
+
+
 def test_a_sweep_runs_the_product_and_prints_a_row_for_each(capsys, runs):
     assert call("simulate", "--sweep", "--set", "run.seed=[1, 2]") == 0
     assert [made.config.run.seed for made in runs] == [1, 2]

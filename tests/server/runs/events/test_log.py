@@ -343,10 +343,14 @@ class Full:
 
 def test_a_full_disk_is_one_error_that_names_the_log(path):
     log = EventLog(path)
-    with pytest.raises(StorageError, match=rf"no space left for {path}: ") as caught:
+    log._file = Full(log._file)
+
+    def write():
         with log:
-            log._file = Full(log._file)
             log.write(ROUND)
+
+    with pytest.raises(StorageError, match=f"no space left for {path}: ") as caught:
+        write()
     assert " 0 bytes needed" not in str(caught.value)
 
 
