@@ -37,7 +37,11 @@ def with_covering_norms(
         examples: The arguments of one valid call.
         structure: Its structure.
     """
-    open_ = [g for g in structure.groups if g.norms and not _is_direct(graph, g)]
+    open_ = [
+        group
+        for group in structure.groups
+        if group.norms and not _ends_in_norms(model, graph, group)
+    ]
     if not open_:
         return structure
     network, given = copy.deepcopy(model).eval(), varied(examples)
@@ -50,20 +54,39 @@ def with_covering_norms(
     return replace(structure, groups=groups) if past else structure
 
 
-def _is_direct(graph: fx.Graph, group: PruningGroup) -> bool:
-    """Return whether a norm of the group alone reads each output of its producers."""
-    found: set[str] = set()
-    for node in graph.nodes:
-        weight = f"{node.target}.weight"
-        if node.op == "call_module" and weight in group.producers:
-            readers = [
-                reader.op == "call_module" and f"{reader.target}.weight" in group.norms
-                for reader in node.users
-            ]
-            if readers != [True]:
-                return False
-            found.add(weight)
-    return found == {*group.producers}
+def _ends_in_norms(model: nn.Module, graph: fx.Graph, group: PruningGroup) -> bool:
+    """Return whether each way from the producers ends in a norm of the group.
+
+    It may lead through operations without weights, such as the concatenations of a
+    dense block.  False is not known: that is tried, at the cost of two forwards.
+    """
+    makers = [n for n in graph.nodes if _weight_of(n) in group.producers]
+    if {_weight_of(node) for node in makers} != {*group.producers}:
+        return False
+    waiting = [user for node in makers for user in node.users]
+    seen: set[fx.Node] = set()
+    while waiting:
+        node = waiting.pop()
+        if node in seen or _weight_of(node) in group.norms:
+            continue
+        if not _is_without_weights(model, node):
+            return False
+        seen.add(node)
+        waiting.extend(node.users)
+    return True
+
+
+def _weight_of(node: fx.Node) -> str:
+    """Return the name of the weight of a module that is called, or ""."""
+    return f"{node.target}.weight" if node.op == "call_module" else ""
+
+
+def _is_without_weights(model: nn.Module, node: fx.Node) -> bool:
+    if node.op == "output" or any(n.op == "get_attr" for n in node.all_input_nodes):
+        return False
+    if node.op != "call_module":
+        return True
+    return not any(True for _ in model.get_submodule(str(node.target)).parameters())
 
 
 def _goes_past(
