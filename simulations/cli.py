@@ -263,7 +263,8 @@ def export(
         str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")
     ] = "",
     finetune_codebook: Annotated[
-        int, typer.Option(min=0, metavar="EPOCHS", help="Train its values first.")
+        int,
+        typer.Option(min=0, max=1000, metavar="EPOCHS", help="Train its values first."),
     ] = 0,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File of the model.")
