@@ -22,6 +22,9 @@ class Phase(StrEnum):
     FINETUNE = "finetune"
 
 
+_ROUNDING = 1e-6  # of the mean of equal float32
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """State of a network that no gradient trains, in model order.
@@ -46,6 +49,12 @@ class Statistics:
     def measured(self) -> bool:
         """True where there are batch-norm moments."""
         return len(self.mean) > 0
+
+    @property
+    def constant(self) -> Mask:
+        """Channels of one value, up to the rounding of float32, bool[moments]."""
+        found: Mask = self.variance <= np.square(_ROUNDING * self.mean)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

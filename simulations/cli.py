@@ -95,11 +95,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
         )
     except FedPruneError as error:
         return _fail(str(error), error.exit_code)
-    except PermissionError as error:
-        # Services run as users of their own, often not the one of this command.
-        return _fail(
-            f"not allowed to this user: {error.filename}", ConfigError.exit_code
-        )
+    except OSError as error:
+        return _of_system(error)
     except click.ClickException as error:
         return _fail(_usage(error), ConfigError.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -107,6 +104,17 @@ def run_command_line(arguments: Sequence[str]) -> int:
     if code == _INTERRUPTED:
         return _fail("interrupted", _INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _of_system(error: OSError) -> int:
+    """Print an error of the operating system that no command has put into words."""
+    why = error.strerror or str(error)
+    if error.filename is None:  # a full disk or device, rather than a wrong path
+        return _fail(f"cannot read or write: {why}", FedPruneError.exit_code)
+    if isinstance(error, PermissionError):
+        # Services run as users of their own, often not the one of this command.
+        why = "not allowed to this user"
+    return _fail(f"{why}: {os.fsdecode(error.filename)}", ConfigError.exit_code)
 
 
 def _fail(message: str, code: int) -> int:
@@ -255,7 +263,8 @@ def export(
         str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")
     ] = "",
     finetune_codebook: Annotated[
-        int, typer.Option(min=0, metavar="EPOCHS", help="Train its values first.")
+        int,
+        typer.Option(min=0, max=1000, metavar="EPOCHS", help="Train its values first."),
     ] = 0,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File of the model.")

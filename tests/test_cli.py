@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -224,6 +225,12 @@ def test_quiet_prints_only_the_folder(capsys, runs, tmp_path):
     assert capsys.readouterr().out == f"{tmp_path}\n"
 
 
+def test_all_clients_of_the_data_are_not_told_as_none(capsys, runs):
+    assert call("simulate", "--set", "task.clients=0") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("digits, small-resnet: all clients, ")
+
+
 def test_a_sweep_runs_the_product_and_prints_a_row_for_each(capsys, runs):
     assert call("simulate", "--sweep", "--set", "run.seed=[1, 2]") == 0
     assert [made.config.run.seed for made in runs] == [1, 2]
@@ -245,6 +252,43 @@ def test_an_error_ends_with_the_programof_its_class(error, code, capsys, monkeyp
     fail_with(monkeypatch, error)
     assert call("simulate") == code
     assert capsys.readouterr().err == f"error: {error}\n"
+
+
+LONG = "a" * 300  # more than any file system takes
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", LONG],
+        ["report", LONG],
+        ["simulate", "--resume", LONG],
+        ["schema", "--output", f"{LONG}.json"],
+        ["init", LONG],
+        ["profile", "--output", f"{LONG}.json"],
+        ["poc", LONG],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_path_that_the_system_refuses_is_one_line(arguments, capsys):
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: File name too long: ")
+    assert error.count("\n") == 1
+
+
+def test_a_full_disk_without_a_name_can_be_mended_and_gone_on_with(capsys, monkeypatch):
+    fail_with(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert call("simulate", "--quiet") == 5
+    assert capsys.readouterr().err == (
+        "error: cannot read or write: No space left on device\n"
+    )
+
+
+def test_a_file_of_another_user_is_named(capsys, monkeypatch):
+    fail_with(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "/x"))
+    assert call("simulate", "--quiet") == 2
+    assert capsys.readouterr().err == "error: not allowed to this user: /x\n"
 
 
 def test_a_resumable_failure_says_how_to_resume(capsys, monkeypatch):

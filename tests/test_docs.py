@@ -63,6 +63,18 @@ def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
     assert list(broken_links(page)) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_row_of_a_page_belongs_to_a_table(page: Path) -> None:
+    lines = ["", *re.sub(r"(?s)```.*?```", "", text_of(page)).splitlines(), ""]
+    alone = [
+        row
+        for before, row, after in zip(lines, lines[1:], lines[2:], strict=False)
+        if row.startswith("|") and not before.startswith("|")
+        if not re.match(r"\|[-:| ]+\|$", after)
+    ]
+    assert alone == []
+
+
 def test_records_are_numbered_without_a_gap() -> None:
     numbers = [int(record.name[:4]) for record in RECORDS]
     assert numbers == list(range(1, len(RECORDS) + 1))

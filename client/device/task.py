@@ -32,6 +32,7 @@ from fedprune.common.errors import DataError
 from fedprune.common.methods.kinds import NATURAL
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.spec import Indices, PrunePlan, digest_of
+from fedprune.common.system.atomic import storing
 from fedprune.common.tasks.check_data import check_data, data_remarks
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.trust import named_code, record_code
@@ -140,8 +141,9 @@ def note_plan(
         accuracy=found.metric_sum / count,
     )
     root.mkdir(parents=True, exist_ok=True)
-    with (root / EVALUATIONS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(line)) + "\n")
+    path, text = root / EVALUATIONS, json.dumps(asdict(line)) + "\n"
+    with storing(path, len(text)), path.open("a", encoding="utf-8") as file:
+        file.write(text)
     return line
 
 

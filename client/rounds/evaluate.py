@@ -7,6 +7,7 @@ the network's weights (``fedprune.client.rounds.measure.fit``).
 import copy
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from fedprune.client.rounds.broadcasts import receive_broadcast
@@ -25,7 +26,7 @@ from fedprune.common.profiling.recorder import during
 from fedprune.common.pruning.plan import check_plan
 from fedprune.common.pruning.reconstruction.inputs import sizes
 from fedprune.common.seeding import Use, generator
-from fedprune.common.spec import Vector
+from fedprune.common.spec import Indices, Vector
 
 
 def sample_of(plan: RoundPlan, examples: Examples) -> Examples:
@@ -145,10 +146,35 @@ def told_covariances(
     return covariances(model, _scored(plan, examples), opened.structure, keep, batch)
 
 
+def dealt(
+    places: Indices, classes: NDArray[np.int64] | None, batch_size: int
+) -> Indices:
+    """Return positions in an order in which each batch has all classes.
+
+    Data may lie in the order of its classes, as folders of images do.  Criteria that
+    compare the examples of a batch would see one class at a time then.  Other data
+    stays as it is.
+
+    Args:
+        places: Positions of the examples, int64[k].
+        classes: Class of each example there is, or None where it has none.
+        batch_size: Examples that are measured at once, >= 1.
+
+    >>> dealt(np.arange(6), np.array([0, 0, 0, 1, 1, 1]), 2)
+    array([0, 3, 1, 4, 2, 5])
+    """
+    if classes is None or np.any(np.diff(classes[places]) < 0):
+        return places
+    batches = -(-len(places) // batch_size)
+    return places[np.argsort(np.arange(len(places)) % max(batches, 1), kind="stable")]
+
+
 def _scored(plan: RoundPlan, examples: Examples) -> Examples:
     """Return the examples that a round's importance is measured on."""
-    rng = generator(plan.settings.seed, plan.round, plan.client_id, Use.SCORE)
-    return examples.take(balanced(examples, plan.settings.score_examples, rng))
+    settings = plan.settings
+    rng = generator(settings.seed, plan.round, plan.client_id, Use.SCORE)
+    chosen = balanced(examples, settings.score_examples, rng)
+    return examples.take(dealt(chosen, classes_of(examples), settings.batch))
 
 
 def abstains(examples: Examples, moments: int) -> bool:

@@ -90,7 +90,9 @@ def fit(
     """Set a network's batch-norm moments to the client's own, in place.
 
     Costs one forward over the sample.  With fewer than ``FEWEST`` examples the network
-    keeps the pooled moments that it came with, and frozen modules always do.
+    keeps the pooled moments that it came with, and frozen modules always do.  A channel
+    that is constant on the sample keeps the pooled variance: an example outside of the
+    sample, whose value is another, would be divided by nothing.
 
     Args:
         model: The network, with the weights that are evaluated.
@@ -106,7 +108,7 @@ def fit(
         set_statistics(
             model,
             np.where(kept, mean, found.mean),
-            np.where(kept, variance, found.variance),
+            np.where(kept | found.constant, variance, found.variance),
         )
     return found
 

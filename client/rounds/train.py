@@ -119,8 +119,8 @@ def _trained(
                     dual.after_step()
                 if masked is not None:
                     masked.after_step()
-    if dual is not None:
-        dual.restore()
+        if dual is not None:
+            dual.restore()  # before gates are folded into what the answer is made of
     return Trained(loss=float(loss) / max(counted, 1), counted=counted)
 
 

@@ -44,12 +44,12 @@ from fedprune.common.spec import Mask, PrunePlan
 from fedprune.common.structure.announced import at_most, size_limit
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.paths import as_path, check_model_path
-from fedprune.common.tasks.loaded import PYTHON, LoadedTask
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.own import load_task
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import printable
 from fedprune.common.trust import check_code, code_of_model
-from fedprune.common.user_code import TASK_PREFIX, call_factory
+from fedprune.common.user_code import PYTHON, TASK_PREFIX, call_factory
 
 KEEP_KEY = "keep"
 STRUCTURE_KEY = "structure_json"

@@ -46,7 +46,7 @@ def activation_mean(activations: NDArray[np.float32]) -> Scores:
 
 @method(IMPORTANCE)
 def activation_variance(activations: NDArray[np.float32]) -> Scores:
-    """Variance of a channel's output, over examples and positions."""
+    """Variance of a channel's output, over a batch's examples and positions."""
     found: Scores = len(activations) * activations.astype(np.float64).var(axis=(0, 2))
     return found
 

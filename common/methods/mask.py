@@ -22,8 +22,8 @@ def unstructured(matrix: Matrix) -> Matrix:
 def sensitivity(matrix: Matrix) -> Matrix:
     """The entries of greatest magnitude over the standard deviation of their tensor.
 
-    Like a threshold at a multiple of each layer's standard deviation (Han et al. 2016,
-    arXiv:1510.00149): a layer of small weights is not emptied first.
+    Like a threshold at a multiple of each layer's standard deviation (Han et al. 2015,
+    arXiv:1506.02626): a layer of small weights is not emptied first.
     """
     spread = float(matrix.std())
     return np.abs(matrix) / (spread if spread > 0.0 else 1.0)

@@ -27,8 +27,8 @@ def dirichlet(
 ) -> Parts:
     """Skewed labels: shares of each class drawn from Dirichlet(alpha).
 
-    Hsu et al. 2019, arXiv:1909.06335; a regression is split by bins of its targets'
-    ranks; a client may get no examples.
+    Yurochkin et al. 2019, arXiv:1905.12022; a regression is split by bins of its
+    targets' ranks; a client may get no examples.
     """
     labels = _labels(targets)
     pieces: list[list[Indices]] = [[] for _ in range(clients)]

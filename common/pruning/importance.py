@@ -194,8 +194,9 @@ def measure_points(structure: Structure) -> tuple[MeasurePoint, ...]:
         if not made and (dim.dim != 0 or dim.tensor not in norms):
             continue
         kind = "norm" if dim.tensor in norms else "producer"
-        if kind == "producer":
-            units = np.where((units != FIXED) & ~normed[units], units, FIXED)
+        # A tensor may have units of groups with norms and of others.
+        here = normed[units] == (kind == "norm")
+        units = np.where((units != FIXED) & here, units, FIXED)
         if (units != FIXED).any():
             title, _, last = dim.tensor.rpartition(".")
             found.append(
@@ -213,16 +214,21 @@ def measure_points(structure: Structure) -> tuple[MeasurePoint, ...]:
 def zero_units(structure: Structure, keep: Mask, weights: Vector) -> Mask:
     """Return the kept units that are exactly zero where measured, bool[units].
 
-    With norms: every norm weight of the unit is 0.  Without: every entry of every row
-    that produces it is 0.  Shifts and biases are ignored.
+    With norms: every scale and shift of the unit is 0.  Without: every entry of every
+    row that produces it, and its bias.  A cut of such a unit changes nothing; without
+    its weights alone it would still be a constant that the layers behind it read.
     """
     tensors = dict(_split(structure, keep, weights))
     living = np.zeros(structure.units)
     for point in measure_points(structure.living(keep)):
-        rows = _rows(tensors[point.tensor], point.dim)
-        units = point.units[structure.kept_index(point.tensor, point.dim, keep)]
-        alive = (rows != 0.0).any(axis=1).astype(np.float64)
-        living += _add(units, alive, structure.units)
+        shift = point.tensor.removesuffix("weight") + "bias"
+        for name, dim in ((point.tensor, point.dim), (shift, 0)):
+            if name in tensors and (name, dim) in structure.lookup:
+                kept = structure.kept_index(name, dim, keep)
+                units = structure.lookup[name, dim][kept]
+                units = np.where(np.isin(units, point.units), units, FIXED)
+                alive = (_rows(tensors[name], dim) != 0.0).any(axis=1)
+                living += _add(units, alive.astype(np.float64), structure.units)
     dead: Mask = keep & (living == 0.0)
     return dead
 
@@ -262,12 +268,10 @@ def _rows(tensor: Vector, dim: int) -> Vector:
 
 
 def _normed(structure: Structure) -> Mask:
-    """Return the units that a norm scales, bool[units]."""
+    """Return the units of groups with norms, bool[units]."""
     found = np.zeros(structure.units, dtype=np.bool_)
     for group in structure.groups:
-        for name in group.norms:
-            units = structure.lookup[name, 0]
-            found[units[units != FIXED]] = True
+        found[group.units] = bool(group.norms)
     return found
 
 

@@ -35,7 +35,7 @@ def find_blocks(model: nn.Module, example: object) -> tuple[str, ...]:
             the shape is used.
     """
     network = copy.deepcopy(model).eval()
-    inputs = _inputs(network, _varied(arguments(model, example)))
+    inputs = _inputs(network, varied(arguments(model, example)))
     found: list[str] = []
     for name, module in network.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
@@ -57,7 +57,7 @@ def offer_blocks(model: nn.Module, example: object, structure: Structure) -> Str
         structure: Its structure without blocks.
     """
     network = copy.deepcopy(model).eval()
-    given = _varied(arguments(model, example))
+    given = varied(arguments(model, example))
     firsts = {
         name: int(units[0])
         for name in find_blocks(network, example)
@@ -121,7 +121,7 @@ def block_scores(
     }
 
 
-def _varied(given: Arguments) -> Arguments:
+def varied(given: Arguments) -> Arguments:
     """Return noise like the inputs: a batch of zeros would pass through anything."""
     generator = torch.Generator().manual_seed(0)
 

@@ -78,6 +78,25 @@ def replacing(path: Path, needed: int) -> Iterator[IO[bytes]]:
         temp.unlink(missing_ok=True)
 
 
+@contextmanager
+def storing(path: Path, needed: int) -> Iterator[None]:
+    """Put an error of the system while a file is written into one line.
+
+    For files that grow, which nothing replaces.
+
+    Args:
+        path: The file.
+        needed: Bytes that are written, for the error.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _failure(path, needed, error) from error
+
+
 def write_json_atomic(path: Path, value: object) -> None:
     """Replace the file at ``path`` by ``value`` as indented JSON, keys in order given.
 

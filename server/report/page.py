@@ -20,6 +20,7 @@ from fedprune.server.report.parts import Document, Panel
 _PACKAGE: Final = "fedprune.server.report"
 _UNSAFE: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 STYLE: Final = "page.css"
+_DARK: Final = ':root[data-theme="dark"]'
 SCRIPTS: Final = ("echarts.min.js", "page.js")
 
 
@@ -106,8 +107,21 @@ def _macro(name: str, value: Document | Panel) -> str:
 @cache
 def _static(name: str) -> Markup:
     """Return one of our own files, which is markup by itself."""
-    text = (files(_PACKAGE) / "static" / name).read_text(encoding="utf-8")
-    return Markup(text.strip())  # noqa: S704 - a file of this package
+    text = (files(_PACKAGE) / "static" / name).read_text(encoding="utf-8").strip()
+    text = _dark_by_system(text) if name == STYLE else text
+    return Markup(text)  # noqa: S704 - a file of this package
+
+
+def _dark_by_system(style: str) -> str:
+    """Return a style whose dark colours hold where the system is dark, too.
+
+    They stand in it once, for a reader who has chosen them: a browser that runs no
+    script knows of the system alone.
+    """
+    chosen = style[style.index(_DARK) :]
+    colours = chosen[: chosen.index("}") + 1].removeprefix(_DARK)
+    system = f':root:not([data-theme="light"]){colours}'
+    return f"{style}\n@media (prefers-color-scheme: dark) {{\n{system}\n}}"
 
 
 @cache

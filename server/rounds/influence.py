@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta, Statistics
-from fedprune.common.spec import Vector
+from fedprune.common.spec import Mask, Vector
 from fedprune.server.rounds.records import ClientRecord, Status
 
 _MAD = 1.4826  # of a normal distribution, standard deviation over median distance
 _SLACK = 0.1  # losses this near to the median are never clipped
 _LARGEST = 65504.0  # of a float16, in which moments travel
+_HALF_ROUNDING = 2.0**-10  # of a float16, relative
 _LARGEST_MEAN = 2.0**12  # batch-norm input means beyond this are faults
 
 
@@ -114,6 +115,11 @@ def pooled_moments(
     spread of honest clients: next to nothing where their data is alike.  Two clients
     have no majority: nothing is clipped below three.
 
+    A channel that is the same constant at most clients is not clipped, for a variance
+    of nothing would divide what the others have there (a rare category, the pixels of a
+    rare class) by nothing.  Pooling itself bounds a false value then: it moves that
+    constant, normalised, by ``sqrt(s / (1 - s))`` at most for a share ``s``.
+
     Args:
         records: Answers; each weighs as much as its delta does (``num_examples``).
         multiple: ``robust.max_moment``; 0 = nothing is clipped.
@@ -123,7 +129,9 @@ def pooled_moments(
         return None
     mean = np.stack([s.mean.astype(np.float64) for s in found])
     variance = np.stack([s.variance.astype(np.float64) for s in found])
-    mean, variance = clip_columns(mean, multiple), clip_columns(variance, multiple)
+    free = _same_constant(mean, np.stack([one.constant for one in found]))
+    mean = np.where(free, mean, clip_columns(mean, multiple))
+    variance = np.where(free, variance, clip_columns(variance, multiple))
     centre = np.median(mean, axis=0)
     share = _shares([r.num_examples for r in measured])
     offset = mean - centre
@@ -134,6 +142,19 @@ def pooled_moments(
         mean=(centre + middle).astype(np.float32),
         variance=np.maximum(spread, 0.0).astype(np.float32),
     )
+
+
+def _same_constant(mean: NDArray[np.float64], constant: Mask) -> Mask:
+    """Return the channels that are one and the same constant at most clients, bool[n].
+
+    Args:
+        mean: float64[clients, n].
+        constant: Channels of one value at each client, bool[clients, n].
+    """
+    centre = np.median(mean, axis=0)
+    same = np.abs(mean - centre) <= _HALF_ROUNDING * np.abs(centre)
+    most: Mask = (constant & same).mean(axis=0) > 0.5  # noqa: PLR2004 - a majority
+    return most
 
 
 def averaged_running(records: Iterable[ClientRecord], multiple: float) -> Vector | None:

@@ -17,7 +17,7 @@ from fedprune.common.errors import IntegrityError
 from fedprune.common.parsing import parse_json
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import timed
-from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.atomic import storing, write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.server.rounds.state import ServerState
 from fedprune.server.runs.parts import Parts, read_checked
@@ -156,7 +156,7 @@ def _parts_of(path: Path) -> frozenset[str]:
 
 
 def _append_line(path: Path, line: str) -> None:
-    with open_to_append(path) as file:
+    with storing(path, len(line)), open_to_append(path) as file:
         # On a line of its own, even behind one that a crash has torn.
         file.write((("\n" if _is_torn(path) else "") + line + "\n").encode())
         file.flush()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fedprune.common.config import Config, config_digest
+from fedprune.common.errors import IntegrityError
 from fedprune.common.messages import Statistics
 from fedprune.common.privacy.hiding import privacy_of
 from fedprune.common.pruning.latency import LatencyTable
@@ -16,7 +17,14 @@ from fedprune.server.rounds.state import Draw, RunSpec, ServerState, Snapshot, n
 from fedprune.server.rounds.steps.mask import take_mask
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.context import Check, Evaluate, RunContext
-from fedprune.server.runs.events import EventLog, RunName, WarningGiven
+from fedprune.server.runs.events import (
+    EventLog,
+    RoundFinished,
+    RunName,
+    WarningGiven,
+    of_run,
+    read_events,
+)
 from fedprune.server.runs.folder import RunFolder
 from fedprune.server.runs.loop import drive, sendable
 from fedprune.server.runs.record.releases import Releases
@@ -78,7 +86,8 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     Raises:
         RoundError: If too few clients answer.
         StructureError: If a cut is not exact; the run can be resumed before it.
-        IntegrityError: If there are checkpoints and none can be used.
+        IntegrityError: If there are checkpoints and none can be used, or the events
+            lack rounds of the one that is.
     """
     identity = config_digest(config)
     run_spec = RunSpec(
@@ -101,7 +110,9 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
         text = f"{why}; the one before it is used"
         log.write(WarningGiven(run=name, round=0, text=text))
     state = found.state
-    if state is None:
+    if state is not None:
+        _check_played(log, name, state.round)
+    else:
         cursor = first_cursor(config.rounds)
         first = full_plan(structure) if plan is None else plan
         state = new_state(structure, weights, cursor, first, statistics)
@@ -125,3 +136,14 @@ def run_federation(  # noqa: PLR0913 - a federation's whole environment, by keyw
     )
     last = drive(state, context)
     return last, sendable(last, run_spec)
+
+
+def _check_played(log: EventLog, name: RunName, rounds: int) -> None:
+    """Refuse a log without rounds that a checkpoint has: figures are sums of it."""
+    told = {event.round for event in of_run(read_events(log.path), RoundFinished, name)}
+    gone = rounds - len(told.intersection(range(1, rounds + 1)))
+    if gone:
+        msg = f"{log.path} lacks {gone} of the {rounds} rounds of {name} that are in "
+        msg += "its checkpoint, and figures are sums over rounds: the file was damaged;"
+        msg += " put it back, or start a new run"
+        raise IntegrityError(msg)

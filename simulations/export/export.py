@@ -70,6 +70,7 @@ from fedprune.simulations.export.source import Source
 FORMATS = ("safetensors", "onnx", "openvino", "fpz")
 Size = Callable[[Path], int]  # bytes of an ONNX file in the form that is written
 _OF_ONNX = ("onnx", "openvino")  # OpenVINO's form is made of the ONNX file
+_MOST_EPOCHS = 1000  # of fine-tuning: a wrong number would never end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +194,11 @@ def _check_options(options: ExportOptions) -> None:
             raise ConfigError(msg)
     if values and format_ != "fpz":
         msg = f"values are of fpz, the format is {format_!r}; leave --values out"
+        raise ConfigError(msg)
+    if not 0 <= options.finetune <= _MOST_EPOCHS:
+        msg = (
+            f"found {options.finetune} epochs of fine-tuning; want 0 to {_MOST_EPOCHS}"
+        )
         raise ConfigError(msg)
     if options.finetune and (format_, values[:8]) != ("fpz", "codebook"):
         msg = f"fine-tuning is for fpz with a codebook; found {format_!r}, {values!r}"

@@ -19,7 +19,14 @@ from fedprune.common.errors import ConfigError, IntegrityError, PayloadError
 from fedprune.common.text import fit_to_print, printable
 from fedprune.server.devices.run_config import resume_command
 from fedprune.server.report.data import RunData, number, read_run
-from fedprune.server.report.text import count, percent, score, seconds, size
+from fedprune.server.report.text import (
+    count,
+    metric_name,
+    percent,
+    score,
+    seconds,
+    size,
+)
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
 from fedprune.simulations.inspection.record import (
@@ -36,6 +43,7 @@ _OF_DEVICES = {
     "validation_accuracy_final": "validation",
 }
 _PATH = 4096  # characters of the longest path
+_NAME = 11  # characters of a figure's name, so that the columns stand
 
 
 def inspect_path(path: Path) -> Info:
@@ -266,7 +274,8 @@ def _accuracy(summary: Mapping[str, Any]) -> tuple[str, str]:
             told = number(summary, key)
             if told is not None:
                 return name, f"{score(None, metric)} -> {score(told, metric)}"
-    return "accuracy", f"{score(control, metric)} -> {score(final, metric)}"
+    name = printable(metric_name(metric), _NAME)
+    return name, f"{score(control, metric)} -> {score(final, metric)}"
 
 
 def _two(summary: Mapping[str, Any], dense: str, final: str, form: Any) -> str:  # noqa: ANN401 - a formatter of text.py

@@ -211,16 +211,18 @@ def _check(task: LoadedTask) -> None:
 
 def _check_clients(task: LoadedTask) -> None:
     """Refuse more clients than examples, and a cohort of more than there are."""
-    config, count = task.config, len(task.clients)
+    config = task.config
+    # Before they have names: a wrong number may be too large for that.
+    if not task.natural and config.task.clients > len(task.train):
+        msg = (
+            f"task.clients is {config.task.clients}; want at most one for each of the "
+            f"{len(task.train)} training examples"
+        )
+        raise ConfigError(msg)
+    count = len(task.clients)
     if config.rounds.cohort > count:
         msg = f"rounds.cohort is {config.rounds.cohort}, and {task.name} has {count} "
         msg += "clients; want at most as many"
-        raise ConfigError(msg)
-    if not task.natural and count > len(task.train):
-        msg = (
-            f"task.clients is {count}; want at most one for each of the "
-            f"{len(task.train)} training examples"
-        )
         raise ConfigError(msg)
 
 

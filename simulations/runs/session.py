@@ -111,7 +111,8 @@ def what_comes(config: Config) -> str:
     """
     task, rounds = config.task, config.rounds
     what = task.use or f"{task.data}, {task.model}"
-    text = f"{what}: {task.clients} clients, {rounds.total + 1} rounds"
+    clients = str(task.clients or "all")  # 0 = as many as the data name
+    text = f"{what}: {clients} clients, {rounds.total + 1} rounds"
     controls = ", ".join(config.run.controls)
     if controls:
         text += (

@@ -1,6 +1,7 @@
 """The commands for a new project: init, schema."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -46,7 +47,7 @@ def init(
     for path in files:
         print(path if quiet else f"wrote {path}")
     if not quiet:
-        print(f"next: {chosen.next.format(files[0])}")
+        print(f"next: {chosen.next.format(quote(str(files[0])))}")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 from runpy import run_path
 
 import jsonschema
@@ -200,3 +201,10 @@ def test_init_names_the_files_and_the_next_step(tmp_path, capsys):
         f"wrote {tmp_path / SCHEMA_FILE}",
         f"next: fedprune simulate {tmp_path / 'fedprune.toml'}",
     ]
+
+
+def test_the_next_step_can_be_pasted_where_a_folder_has_a_space(tmp_path, capsys):
+    assert run_command_line(["init", str(tmp_path / "my work")]) == 0
+    following = capsys.readouterr().out.splitlines()[-1].removeprefix("next: ")
+    place = str(tmp_path / "my work" / "fedprune.toml")
+    assert shlex.split(following) == ["fedprune", "simulate", place]

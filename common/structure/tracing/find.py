@@ -30,6 +30,7 @@ from fedprune.common.structure.sizes import (
 )
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.assemble import assemble
+from fedprune.common.structure.tracing.covered import with_covering_norms
 from fedprune.common.structure.tracing.graph import graph_digest
 from fedprune.common.structure.tracing.hooks import check_hooks
 from fedprune.common.structure.tracing.proxies import numbers_of_math
@@ -162,7 +163,7 @@ def examine(
     _check_ignore(network, graph, ignore)
     labelling, structure = _labelled(traced, _embeddings(network, vocabulary))
     return Findings(
-        structure=structure,
+        structure=with_covering_norms(model, graph, examples, structure),
         notes=tuple(labelling.notes),
         graph=graph_digest(network, graph),
         whole={key: why for key, why in _whole(labelling) if why},

@@ -7,14 +7,16 @@ the log is opened again; a broken line before the last is an error.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, TypeAlias
 
+from fedprune.common.errors import StorageError
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import timed
-from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.atomic import storing, write_bytes_atomic
 from fedprune.common.system.paths import open_to_append
 from fedprune.server.runs.events.base import Event, OfRound, RunName
 from fedprune.server.runs.events.codec import (
@@ -86,6 +88,7 @@ class EventLog:
 
         Raises:
             ValueError: If a field has a value that its annotation excludes.
+            StorageError: If the disk does not take it.
         """
         line, heard = encode_event(event)
         self._append(line, synced=isinstance(event, _SYNCED))
@@ -93,10 +96,11 @@ class EventLog:
             listener(heard)
 
     def _append(self, line: bytes, *, synced: bool) -> None:
-        self._file.write(line)
-        self._file.flush()
-        if synced:
-            os.fsync(self._file.fileno())
+        with storing(self.path, len(line)):
+            self._file.write(line)
+            self._file.flush()
+            if synced:
+                os.fsync(self._file.fileno())
 
     def drop_after(self, round_: int, *, run: RunName | None = None) -> None:
         """Remove the events of later rounds: a resumed run writes them again.
@@ -118,11 +122,15 @@ class EventLog:
         self._file = open_to_append(self.path)
 
     def close(self) -> None:
-        """Write everything through to the disk and close."""
+        """Write everything through to the disk and close.
+
+        Raises:
+            StorageError: If the disk does not take it.
+        """
         if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with storing(self.path, 0), self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
         """Return the log itself."""
@@ -135,7 +143,9 @@ class EventLog:
         trace: TracebackType | None,
     ) -> None:
         """Close the log."""
-        self.close()
+        # An error on the way is the cause; what it left unwritten fails once more.
+        with suppress(*([] if error is None else [StorageError])):
+            self.close()
 
 
 @dataclass(slots=True)

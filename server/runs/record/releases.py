@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fedprune.common.parsing import parse_json
 from fedprune.common.privacy.spending import Release
+from fedprune.common.system.atomic import storing
 from fedprune.common.system.paths import open_to_append
 from fedprune.server.rounds.answers import Answers
 
@@ -45,8 +46,9 @@ class Releases:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # On lines of their own, even behind one that a crash has torn.
-        with open_to_append(self._path) as file:
-            file.write(b"".join(b"\n" + json.dumps(one).encode() for one in fresh))
+        data = b"".join(b"\n" + json.dumps(one).encode() for one in fresh)
+        with storing(self._path, len(data)), open_to_append(self._path) as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         self._known.update(fresh)

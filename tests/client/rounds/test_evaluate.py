@@ -16,7 +16,7 @@ from helpers.tiny_federation import (
 )
 from torch import nn
 
-from fedprune.client.rounds.evaluate import sample_of, teacher_network
+from fedprune.client.rounds.evaluate import dealt, sample_of, teacher_network
 from fedprune.client.rounds.measure import FEWEST, MEASURED
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.opened import open_plan
@@ -175,3 +175,35 @@ def test_a_held_and_a_sent_teacher_teach_the_same(tmp_path, sizes):
         with torch.no_grad():
             found.append(teacher(train.batch(np.arange(len(train))).inputs))
     np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("count", [40, 41, 47])
+def test_data_in_the_order_of_its_classes_is_dealt_to_batches_of_all_classes(count):
+    classes = np.sort(np.arange(count) % 4)
+    places = dealt(np.arange(count), classes, 8)
+    assert sorted(places) == list(range(count))
+    for first in range(0, count - 7, 8):
+        assert len(np.unique(classes[places[first : first + 8]])) == 4
+
+
+def test_other_data_is_scored_as_it_lies():
+    places = np.array([0, 2, 5])
+    for classes in (None, np.array([1, 0, 0, 2, 0, 1])):
+        assert dealt(places, classes, 2) is places
+
+
+def test_a_score_hardly_depends_on_how_the_data_lies(tmp_path):
+    changes = {"client__validation": 0.0, "client__score_examples": 240}
+    found = []
+    for in_order in (False, True):
+        kind = {"prune__importance": "activation-variance"}
+        client = Client(tmp_path / f"{in_order}", shift=0.0, **changes, **kind)
+        drawn = make_examples(240)
+        inputs = drawn.inputs + 3 * drawn.targets[:, None, None, None]
+        examples = ArrayExamples(inputs=np.float32(inputs), targets=drawn.targets)
+        order = np.argsort(examples.targets, kind="stable")
+        examples = examples.take(order) if in_order else examples
+        client.task = make_task(examples=examples, **changes)
+        client.task.parts["client-000"] = np.arange(240)
+        found.append(client.update().importance)
+    np.testing.assert_allclose(found[1], found[0], rtol=0.05)

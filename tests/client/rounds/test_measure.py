@@ -11,6 +11,7 @@ from torch import nn
 from fedprune.client.rounds.measure import (
     batches,
     evaluated_batches,
+    fit,
     measure_statistics,
     validate,
 )
@@ -228,3 +229,18 @@ def test_a_wrong_structure_does_not_stand_for_the_right_one():
     assert cache.structure(right.digest, right.to_json()).digest == right.digest
     with pytest.raises(PayloadError):
         cache.structure(b"0" * 16, b"no structure")
+
+
+def test_an_example_unlike_the_sample_is_not_divided_by_nothing():
+    model = nn.BatchNorm1d(2)
+    set_statistics(model, np.float32([9.0, 9.0]), np.float32([0.25, 4.0]))
+    inputs = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    inputs[:, 0] = 0.1  # a category that the sample lacks
+    fit(model, ArrayExamples(inputs=inputs, targets=np.zeros(40, np.int64)))
+    mean, variance = get_statistics(model)
+    assert variance[0] == 0.25
+    assert mean[0] == pytest.approx(0.1)
+    assert mean[1] == pytest.approx(inputs[:, 1].mean(), abs=1e-6)
+    assert variance[1] == pytest.approx(inputs[:, 1].var(), rel=1e-5)
+    with torch.no_grad():
+        assert float(model.eval()(torch.tensor([[1.1, 0.0]]))[0, 0]) < 2.1

@@ -13,6 +13,7 @@ from fedprune.client.rounds.train import LocalTraining, train
 from fedprune.common.data.examples import ArrayExamples
 from fedprune.common.models.flat import get_statistics, get_weights
 from fedprune.common.pruning.importance import zero_units
+from fedprune.common.sparsity.gates import build_gates
 from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
 from fedprune.common.tasks.counted import teacher_distance
 
@@ -219,3 +220,21 @@ def test_a_teacher_sees_the_students_batches_in_eval_mode_and_stays_as_it_is():
         torch.testing.assert_close(own, taught, rtol=0.0, atol=0.0)
     for name, value in teacher.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0.0, atol=0.0)
+
+
+def test_closed_gates_stay_closed_beside_a_proximal_penalty():
+    structure, model = tiny_structure(), tiny()
+    full = structure.full()
+    aim = PenaltySpec(name="l0+group", strength=0.1)
+    gates = build_gates(structure, full, aim)
+    penalty = build_penalty(structure, full, get_weights(model), aim)
+    with torch.no_grad():
+        gates.log_alpha[:3] = -50.0
+    training = replace(
+        make_training(make_examples(20), penalty=penalty, lr=1e-9), gates=gates
+    )
+    train(model, training, rng())
+    # The answer is that of the gates, not the weights that they were attached to.
+    assert np.flatnonzero(zero_units(structure, full, get_weights(model))).tolist() == [
+        *range(3)
+    ]

@@ -136,8 +136,13 @@ def test_scores_of_another_length_are_refused():
 def test_units_with_norms_are_measured_at_the_norms_others_at_the_producers():
     _, _, structure = build("depthwise")
     found = [(gate.module, gate.kind) for gate in measure_points(structure)]
-    # The stem is added to a projection with a norm: its units have one.
-    assert found == [("expand.1", "norm"), ("depth.1", "norm"), ("project.1", "norm")]
+    # The stem is added to a projection with a norm, which does not scale the stem.
+    assert found == [
+        ("stem", "producer"),
+        ("expand.1", "norm"),
+        ("depth.1", "norm"),
+        ("project.0", "producer"),
+    ]
     _, _, lenet = build("lenet")
     found = [(gate.module, gate.kind) for gate in measure_points(lenet)]
     assert found == [(name, "producer") for name in ("conv1", "conv2", "fc1", "fc2")]
@@ -159,18 +164,29 @@ def test_every_unit_is_measured_and_every_gate_has_one_unit_a_channel(name):
 def test_a_unit_is_zero_only_when_all_its_norm_weights_are():
     model, _, structure = build("depthwise")
     with torch.no_grad():
-        model.expand[1].weight[:4] = 0.0
-        model.depth[1].weight[2:6] = 0.0
-        model.project[1].weight[7] = 0.0
+        for norm, part in ((model.expand[1], slice(4)), (model.depth[1], slice(2, 6))):
+            norm.weight[part] = norm.bias[part] = 0.0
+        model.project[1].weight[7] = 0.0  # the stem goes past it
     found = zero_units(structure, structure.full(), flat(model))
-    np.testing.assert_array_equal(np.flatnonzero(found), [7, 8 + 2, 8 + 3])
+    np.testing.assert_array_equal(np.flatnonzero(found), [8 + 2, 8 + 3])
+
+
+def test_a_unit_that_is_a_constant_other_than_zero_is_not_zero():
+    for name, layer, unit in (("resnet", "layer1.0.bn1", 8), ("lenet", "fc1", 22)):
+        model, _, structure = build(name)
+        one = model.get_submodule(layer)
+        with torch.no_grad():
+            one.weight[:2] = one.bias[:2] = 0.0
+            one.bias[1] = 0.5
+        found = zero_units(structure, structure.full(), flat(model))
+        assert np.flatnonzero(found).tolist() == [unit]
 
 
 def test_a_unit_without_norms_is_zero_when_its_rows_are():
     model, _, structure = build("lenet")
     with torch.no_grad():
-        model.conv2.weight[[1, 5]] = 0.0
-        model.fc1.weight[3, :-1] = 0.0
+        model.conv2.weight[[1, 5]] = model.conv2.bias[[1, 5]] = 0.0
+        model.fc1.weight[3, :-1] = model.fc1.bias[3] = 0.0
     keep = structure.full()
     keep[6 + 5] = False
     small = remap(flat(model), structure, structure.full(), keep)

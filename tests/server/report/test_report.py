@@ -582,3 +582,13 @@ def test_a_damaged_run_is_refused_and_its_report_stays(tmp_path, name, data):
     with pytest.raises(IntegrityError, match=f"{name} is missing or holds nothing"):
         write_report([folder.path])
     assert folder.report.read_text() == "good"
+
+
+def test_a_dark_system_has_the_colours_of_the_dark_theme(tmp_path):
+    text = write_report([a_run(tmp_path).path]).read_text(encoding="utf-8")
+    (style,) = re.findall(r"(?s)<style>(.*?)</style>", text)
+    (system,) = re.findall(r"(?s)prefers-color-scheme: dark\) \{(.*)\}", style)
+    (chosen,) = re.findall(r'(?s):root\[data-theme="dark"\] \{(.*?)\}', style)
+    assert system.strip() == f':root:not([data-theme="light"]) {{{chosen}}}'
+    assert chosen.count("--") > 40
+    assert style.count("{") == style.count("}")

@@ -294,3 +294,41 @@ def test_a_lie_about_the_count_is_cut_to_twice_the_median():
 def test_bounds_can_be_switched_off():
     claims = [claim(1.0), claim(1e9, 10**6)]
     assert bounded(claims, 0.0) == claims
+
+
+def rare(count, holders, seed=0):
+    """Return each client's inputs: a channel of all, and a category of some."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for number in range(count):
+        part = rng.normal(size=(100, 2)).astype(np.float32)
+        part[:, 1] = 0.25 + (rng.random(100) < 0.5) * (number >= count - holders)
+        parts.append(part)
+    return parts
+
+
+@pytest.mark.parametrize("holders", [1, 3])
+def test_a_category_that_few_clients_have_keeps_its_spread(holders):
+    parts = rare(10, holders)
+    records = [
+        record(f"{i}", 100, part.mean(axis=0), part.var(axis=0))
+        for i, part in enumerate(parts)
+    ]
+    pooled, together = pooled_moments(records, 3.0), np.concatenate(parts)
+    assert pooled.variance[1] == pytest.approx(together[:, 1].var(), rel=1e-3)
+    assert pooled.mean[1] == pytest.approx(together[:, 1].mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("mean", [-4096.0, 3.0, 4096.0])
+@pytest.mark.parametrize("variance", [0.0, 6e4])
+def test_a_liar_moves_a_constant_of_the_others_by_less_than_its_spread(mean, variance):
+    honest = [record(f"{i}", 10, [0.5], [0.0]) for i in range(9)]
+    pooled = pooled_moments([*honest, record("liar", 10, [mean], [variance])], 3.0)
+    shift = (0.5 - pooled.mean[0]) / np.sqrt(pooled.variance[0])
+    assert abs(shift) <= np.sqrt(0.1 / 0.9) * (1 + 1e-5)
+
+
+def test_constants_that_differ_between_clients_are_clipped():
+    honest = [record(f"{i}", 10, [0.1 * i], [0.0]) for i in range(9)]
+    false = [*honest, record("liar", 10, [4096.0], [6e4])]
+    assert pooled_moments(false, 3.0).variance[0] < 1.0

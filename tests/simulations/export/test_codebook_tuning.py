@@ -143,3 +143,9 @@ def test_an_export_reloads_the_fine_tuned_codebook_bit_for_bit(tmp_path, capsys)
 def test_only_codebooks_are_fine_tuned(tmp_path, format_, values):
     with pytest.raises(ConfigError, match="fine-tuning is for fpz with a codebook"):
         export_run(tmp_path, format_=format_, values=values, finetune=1)
+
+
+@pytest.mark.parametrize("epochs", [-1, 1001, 10**14])
+def test_epochs_that_never_end_are_refused(tmp_path, epochs):
+    with pytest.raises(ConfigError, match="want 0 to 1000"):
+        export_run(tmp_path, format_="fpz", values="codebook4", finetune=epochs)

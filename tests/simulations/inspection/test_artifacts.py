@@ -77,7 +77,9 @@ def test_a_regression_shows_r2_as_a_number(tmp_path):
     folder = started(tmp_path)
     summary = {"metric": "r2", "accuracy_final": 0.95, "accuracy_control": 0.96}
     write_json_atomic(folder.summary, summary)
-    assert "0.9600 -> 0.9500" in render(inspect_path(folder.path))
+    text = render(inspect_path(folder.path))
+    assert "  R²          0.9600 -> 0.9500" in text
+    assert "accuracy" not in text
 
 
 def test_a_run_of_devices_shows_the_score_of_validation(tmp_path):

@@ -386,3 +386,13 @@ def test_a_run_without_its_structure_is_refused(folder):
     (folder / "structure.json").unlink()
     message = "cannot continue: it lacks structure.json, so it cannot"
     refused(folder, Tiny, IntegrityError, message)
+
+
+@pytest.mark.parametrize("kept", [0, 5])
+def test_a_run_whose_events_were_lost_is_refused(folder, kept):
+    path = folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:kept]))
+    lost = re.escape(f"{path} lacks 2 of the 2 rounds of main")
+    with pytest.raises(IntegrityError, match=lost):
+        simulate(Tiny, resume_from=folder)

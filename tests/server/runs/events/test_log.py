@@ -1,6 +1,8 @@
 """The event log: append-only, crash safe, of one version, cut back on resume."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,7 +25,7 @@ from helpers.some_events import (
     write_all,
 )
 
-from fedprune.common.errors import IntegrityError
+from fedprune.common.errors import IntegrityError, StorageError
 from fedprune.common.version import __version__
 from fedprune.server.runs.events import (
     DENSE,
@@ -316,3 +318,44 @@ def test_a_line_that_says_a_field_twice_or_is_too_long_is_refused(line, tmp_path
     path.write_bytes(path.read_bytes() + line + b"{}\n{}\n")
     with pytest.raises(IntegrityError, match=r"events\.jsonl:2: not an event"):
         read_events(path)
+
+
+class Full:
+    """A file of a disk that is full."""
+
+    closed = False
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, data):
+        return len(data)
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.file.close()
+
+
+def test_a_full_disk_is_one_error_that_names_the_log(path):
+    log = EventLog(path)
+    log._file = Full(log._file)
+
+    def write():
+        with log:
+            log.write(ROUND)
+
+    with pytest.raises(StorageError, match=f"no space left for {path}: ") as caught:
+        write()
+    assert " 0 bytes needed" not in str(caught.value)
+
+
+def test_a_disk_that_is_full_in_the_end_is_one_error_too(path):
+    log = EventLog(path)
+    log._file = Full(log._file)
+    with pytest.raises(StorageError, match=f"no space left for {path}"):
+        log.close()
