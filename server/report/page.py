@@ -20,7 +20,7 @@ from fedprune.server.report.parts import Document, Panel
 _PACKAGE: Final = "fedprune.server.report"
 _UNSAFE: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 STYLE: Final = "page.css"
-_DARK: Final = ':root[data-theme="dark"]'
+_LIGHT, _DARK = ":root", ':root[data-theme="dark"]'  # in the style
 SCRIPTS: Final = ("echarts.min.js", "page.js")
 
 
@@ -108,20 +108,29 @@ def _macro(name: str, value: Document | Panel) -> str:
 def _static(name: str) -> Markup:
     """Return one of our own files, which is markup by itself."""
     text = (files(_PACKAGE) / "static" / name).read_text(encoding="utf-8").strip()
-    text = _dark_by_system(text) if name == STYLE else text
+    text = _in_all_places(text) if name == STYLE else text
     return Markup(text)  # noqa: S704 - a file of this package
 
 
-def _dark_by_system(style: str) -> str:
-    """Return a style whose dark colours hold where the system is dark, too.
+def _in_all_places(style: str) -> str:
+    """Return a style whose colours hold wherever they are wanted.
 
-    They stand in it once, for a reader who has chosen them: a browser that runs no
-    script knows of the system alone.
+    Both sets stand in it once: the light ones, and the dark ones for a reader who has
+    chosen them.  A browser that runs no script knows of the system alone, and paper is
+    light whatever the reader has chosen.
     """
-    chosen = style[style.index(_DARK) :]
-    colours = chosen[: chosen.index("}") + 1].removeprefix(_DARK)
-    system = f':root:not([data-theme="light"]){colours}'
-    return f"{style}\n@media (prefers-color-scheme: dark) {{\n{system}\n}}"
+    light, dark = _colours(style, _LIGHT), _colours(style, _DARK)
+    system = f':root:not([data-theme="light"]) {dark}'
+    return (
+        f"{style}\n@media (prefers-color-scheme: dark) {{\n{system}\n}}"
+        f"\n@media print {{\n{_DARK}, :root:not([data-theme]), :root {light}\n}}"
+    )
+
+
+def _colours(style: str, selector: str) -> str:
+    """Return the block of declarations behind a selector, with its braces."""
+    start = style.index(f"{selector} {{") + len(selector) + 1
+    return style[start : style.index("}", start) + 1]
 
 
 @cache

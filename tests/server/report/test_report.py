@@ -584,11 +584,20 @@ def test_a_damaged_run_is_refused_and_its_report_stays(tmp_path, name, data):
     assert folder.report.read_text() == "good"
 
 
-def test_a_dark_system_has_the_colours_of_the_dark_theme(tmp_path):
+def test_a_dark_system_has_the_colours_of_the_dark_theme_and_paper_the_light_ones(
+    tmp_path,
+):
     text = write_report([a_run(tmp_path).path]).read_text(encoding="utf-8")
     (style,) = re.findall(r"(?s)<style>(.*?)</style>", text)
-    (system,) = re.findall(r"(?s)prefers-color-scheme: dark\) \{(.*)\}", style)
+    (system,) = re.findall(r"(?s)prefers-color-scheme: dark\) \{(.*?\}\n)\}", style)
     (chosen,) = re.findall(r'(?s):root\[data-theme="dark"\] \{(.*?)\}', style)
     assert system.strip() == f':root:not([data-theme="light"]) {{{chosen}}}'
     assert chosen.count("--") > 40
+    light = re.search(r"(?s):root \{(.*?)\}", style)[1]
+    paper = style[style.rindex("@media print") :]
+    assert paper.startswith(
+        '@media print {\n:root[data-theme="dark"], :root:not([data-theme]), :root {'
+    )
+    assert light in paper
+    assert style.index("prefers-color-scheme") < style.rindex("@media print")
     assert style.count("{") == style.count("}")
