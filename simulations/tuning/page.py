@@ -20,7 +20,14 @@ _VIEWS: Final = {
     "by latency": "latency",
     "by bytes sent": "bytes",
 }
-_HEAD = ("trial", "accuracy", "drop, points", *_VIEWS.values(), "marks", "settings")
+_HEAD = (
+    "trial",
+    "validation score",
+    "drop, points of 0.01",
+    *_VIEWS.values(),
+    "marks",
+    "settings",
+)
 _Done = Sequence[tuple[Trial, Figures]]
 
 
@@ -32,18 +39,18 @@ def write_page(folder: Path, record: Record) -> None:
 def document(record: Record) -> Document:
     """Return what the page of a search shows."""
     done = [(one, one.figures) for one in record.trials if one.figures is not None]
-    note = "Accuracies are those of the clients' validation parts: no test example is "
+    note = "Scores are those of the clients' validation parts: no test example is "
     note += "scored. Shares are of the dense network."
     points = Panel(
         name="points",
-        title="Accuracy against size and bytes",
+        title="Score against size and bytes",
         note=f"{note} The line joins trials that no other beats in both.",
         chart=_chart(done) if done else None,
     )
     table = Panel(
         name="trials",
         title="Trials",
-        note="Pareto: no other trial is better in parameters, accuracy and bytes.",
+        note="Pareto: no other trial is better in parameters, score and bytes.",
         tables=[("", _table(record))],
     )
     choice = Panel(name="choice", title="Choice", lines=[_choice(record)])
@@ -68,7 +75,7 @@ def _chart(done: _Done) -> Chart:
         for view, name in _VIEWS.items()
         if all(figures.by_name[name] is not None for _, figures in done)
     }
-    label = "Validation accuracy of each trial against its share of the dense network"
+    label = "Validation score of each trial against its share of the dense network"
     return Chart(name="pareto", label=label, views=views, tall=340)
 
 
@@ -77,7 +84,7 @@ def _spec(name: str, done: _Done) -> Spec:
     return {
         "kind": "scatter",
         "x": axis(f"{name}, share of dense", "number"),
-        "y": axis("accuracy", "number"),
+        "y": axis("validation score", "number"),
         "series": [
             series(_label(one), run_role(place), [pair])
             for place, (one, pair) in enumerate(pairs)
