@@ -39,7 +39,7 @@ from fedprune.server.devices.run_config import run_config
 from fedprune.server.report import report_on_end
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cut import within_budget
-from fedprune.server.rounds.influence import ReportedLoss, bounded
+from fedprune.server.rounds.influence import ReportedLoss, pooled
 from fedprune.server.rounds.state import ServerState, Snapshot, model_sha256
 from fedprune.server.runs.card import write_card
 from fedprune.server.runs.events import (
@@ -244,7 +244,7 @@ def _deliver(
     return results
 
 
-def pooled_delivery(
+def _of_delivery(
     delivered: Iterable[NetworkDelivered], multiple: float
 ) -> ReportedLoss | None:
     """Return what devices measured of the network that they were sent, bounded.
@@ -257,19 +257,15 @@ def pooled_delivery(
         multiple: ``robust.max_weight``, which bounds the count of one device.
 
     Returns:
-        The mean metric and the number of examples, or None where nothing was measured.
+        The mean metric and the number of examples, with a loss of 0; None where nothing
+        was measured.
     """
     told = [
         ReportedLoss(loss=0.0, metric=one.accuracy, count=one.examples)
         for one in delivered
         if one.accuracy is not None and one.examples
     ]
-    found = bounded(told, multiple)
-    count = sum(one.count for one in found)
-    if not count:
-        return None
-    mean = sum(one.metric * one.count for one in found) / count
-    return ReportedLoss(loss=0.0, metric=mean, count=count)
+    return pooled(told, multiple)
 
 
 def _summary(
@@ -282,7 +278,7 @@ def _summary(
     events = read_events(work.folder.events)
     rounds = of_run(events, RoundFinished)
     full = work.structure.spec(work.structure.full()).size
-    tested = pooled_delivery(delivered, work.task.config.robust.max_weight)
+    tested = _of_delivery(delivered, work.task.config.robust.max_weight)
     return {
         "rounds": state.round,
         "clients": work.task.config.task.clients,

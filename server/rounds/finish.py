@@ -32,8 +32,8 @@ from fedprune.server.rounds.guard import Check, Score, guard, pooled_score
 from fedprune.server.rounds.influence import (
     ReportedLoss,
     averaged_running,
-    bounded,
     median_norm,
+    pooled,
     pooled_moments,
 )
 from fedprune.server.rounds.ledger import Ledgers
@@ -216,15 +216,12 @@ def _after_training(
 
 
 def _mean_loss(answers: Answers, multiple: float) -> float:
-    reported = bounded(
-        [
-            ReportedLoss(loss=record.loss, metric=0.0, count=record.num_examples)
-            for record in sorted(answers.accepted, key=lambda r: r.client_id)
-        ],
-        multiple,
-    )
-    examples = sum(one.count for one in reported)
-    return sum(one.loss * one.count for one in reported) / max(examples, 1)
+    reported = [
+        ReportedLoss(loss=record.loss, metric=0.0, count=record.num_examples)
+        for record in sorted(answers.accepted, key=lambda r: r.client_id)
+    ]
+    mean = pooled(reported, multiple)
+    return 0.0 if mean is None else mean.loss
 
 
 def _usual_norm(

@@ -28,7 +28,7 @@ from fedprune.server.rounds.cycle import (
     is_guarded,
     may_roll_back,
 )
-from fedprune.server.rounds.influence import ReportedLoss, bounded
+from fedprune.server.rounds.influence import ReportedLoss, pooled
 from fedprune.server.rounds.records import (
     ClientRecord,
     Validations,
@@ -129,21 +129,14 @@ def pooled_score(records: Iterable[ClientRecord], multiple: float) -> Score:
     """
     found = validations_of(records)
     figures = zip(found.losses, found.metrics, found.counts, strict=True)
-    reported = bounded(
-        [
-            ReportedLoss(loss=float(x), metric=float(m), count=int(n))
-            for x, m, n in figures
-        ],
-        multiple,
-    )
-    count = sum(one.count for one in reported)
-    if count == 0:
+    reported = [
+        ReportedLoss(loss=float(x), metric=float(m), count=int(n))
+        for x, m, n in figures
+    ]
+    mean = pooled(reported, multiple)
+    if mean is None:
         return Score(loss=float("nan"), accuracy=float("nan"), count=0)
-    return Score(
-        loss=sum(one.loss * one.count for one in reported) / count,
-        accuracy=sum(one.metric * one.count for one in reported) / count,
-        count=count,
-    )
+    return Score(loss=mean.loss, accuracy=mean.metric, count=mean.count)
 
 
 @timed(Activity.PRUNING)

@@ -246,6 +246,27 @@ def bounded(reported: Sequence[ReportedLoss], multiple: float) -> list[ReportedL
     ]
 
 
+def pooled(reported: Sequence[ReportedLoss], multiple: float) -> ReportedLoss | None:
+    """Return the means over all examples of what clients report, each bounded.
+
+    Args:
+        reported: Their reports.
+        multiple: As for ``bounded``.
+
+    Returns:
+        The means and the number of examples, or None without an example.
+    """
+    found = bounded(reported, multiple)
+    count = sum(one.count for one in found)
+    if count == 0:
+        return None
+    return ReportedLoss(
+        loss=sum(one.loss * one.count for one in found) / count,
+        metric=sum(one.metric * one.count for one in found) / count,
+        count=count,
+    )
+
+
 def _near(value: float, usual: float) -> float:
     """Return a value within twice the magnitude of the usual one and a slack."""
     reach = 2.0 * abs(usual) + _SLACK
