@@ -21,6 +21,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from fedprune.common.codec import Kind
 from fedprune.common.errors import PayloadError
 from fedprune.simulations.benchmarks.kit.codec.files import packed_file
 from fedprune.simulations.benchmarks.kit.codec.subjects import Subject, subjects
@@ -94,20 +95,28 @@ def mutant(rng: np.random.Generator, data: bytes, *, sealed: bool) -> bytes:
     if not sealed:
         return _change_bytes(rng, data)
     items = msgpack.unpackb(data, use_list=True)[:-1]
-    nested = {1: _SHARED, 3: _DELTA}.get(items[1])
+    nested = {Kind.PLAN: _SHARED, Kind.UPDATE: _DELTA}.get(items[1])
     if nested is None or rng.random() > _NESTED:
         if rng.random() < 0.25:  # noqa: PLR2004 - a quarter of them
-            return _seal(_change_bytes(rng, data[:-_DIGEST]))
+            return _change_sealed(rng, data, items)
         _change_items(rng, items)
         return _seal_items(items)
     inner = msgpack.unpackb(items[nested], use_list=True)
-    if items[1] == 1:
+    if items[1] == Kind.PLAN:
         inner = inner[:-1]
         _change_items(rng, inner)
         items[nested] = _seal_items(inner)
     else:
         _change_items(rng, inner)
         items[nested] = msgpack.packb(inner)
+    return _seal_items(items)
+
+
+def _change_sealed(rng: np.random.Generator, data: bytes, items: list[Any]) -> bytes:
+    """Return a message with bytes changed, of a plan those of the message inside."""
+    if items[1] != Kind.PLAN:
+        return _seal(_change_bytes(rng, data[:-_DIGEST]))
+    items[_SHARED] = _seal(_change_bytes(rng, items[_SHARED][:-_DIGEST]))
     return _seal_items(items)
 
 
@@ -138,7 +147,12 @@ def _seal(body: bytes) -> bytes:
 
 def _seal_items(items: list[Any]) -> bytes:
     packed: bytes = msgpack.packb([*items, bytes(16)])
-    return _seal(packed[:-_DIGEST])
+    body, last = packed[:-_DIGEST], items[-1]
+    if items[1] != Kind.PLAN or type(last) is not bytes or len(last) < _DIGEST:
+        return _seal(body)
+    # The digest of the message inside stands for it.
+    covered = body[: -len(last)] + body[-16:]
+    return body + b"\xc4\x10" + blake2b(covered, digest_size=16).digest()
 
 
 def _change_bytes(rng: np.random.Generator, data: bytes) -> bytes:

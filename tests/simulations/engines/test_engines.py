@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
 
+from fedprune.client.rounds import model_cache
 from fedprune.client.rounds import round as client_round
 from fedprune.client.rounds import store as store_module
 from fedprune.common.aggregate import Accumulator
@@ -109,6 +110,29 @@ def test_memory_is_given_back_after_each_client_of_a_large_network(
     hand = one.work.request.assignments[:4]
     Worker(one.task, tmp_path).play(replace(one.work.request, assignments=hand))
     assert len(calls) == trims
+
+
+def test_what_all_clients_share_is_read_and_built_once(tmp_path, monkeypatch):
+    read, built = [], []
+    for where, name, calls in (
+        (worker_module.codec, "read_shared", read),
+        (model_cache, "build_penalty", built),
+    ):
+        real = getattr(where, name)
+        monkeypatch.setattr(
+            where,
+            name,
+            lambda *given, real=real, calls=calls: calls.append(1) or real(*given),
+        )
+    one = Round(rounds__warmup=0, client__strength=0.5)
+    worker = Worker(one.task, tmp_path)
+    for _ in range(2):
+        part = worker.play(one.work.request)
+        assert [r.status for r in part.records] == [Status.ACCEPTED] * 4
+    assert (len(read), len(built)) == (1, 1)
+    other = Round(rounds__warmup=0, client__strength=0.25)
+    worker.play(other.work.request)
+    assert (len(read), len(built)) == (2, 2)
 
 
 def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):
