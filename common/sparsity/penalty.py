@@ -105,7 +105,7 @@ class Penalty:
         """Apply one proximal step in place.
 
         Args:
-            tensors: The network's tensors by name; those named by ``tensors`` are
+            tensors: Name -> tensor of the network; those named by ``tensors`` are
                 changed in place.
             share: Share of the round's threshold, 0..1; 0 changes nothing.
         """
