@@ -117,7 +117,7 @@ def _change_sealed(rng: np.random.Generator, data: bytes, items: list[Any]) -> b
     """Return a message with bytes changed, of a plan in its shared part or before."""
     if items[1] != Kind.PLAN:
         return _seal(_change_bytes(rng, data[:-_DIGEST]))
-    shared = items[_SHARED]
+    shared: bytes = items[_SHARED]
     if rng.random() < _NESTED:
         items[_SHARED] = _seal(_change_bytes(rng, shared[:-_DIGEST]))
         return _seal_items(items)
