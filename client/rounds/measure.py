@@ -200,17 +200,17 @@ def measure_statistics(
 
     Returns:
         Moments in model order, or None with fewer than two examples.  A network without
-        batch norm has none to measure, and no forward is made.
+        batch norm has none to measure: it is put into eval mode, without a forward.
     """
     count = len(examples)
     if count < 2:  # noqa: PLR2004 - a variance needs two examples
         return None
     named = norm_modules(model)
+    # Only the norms: dropout would make the moments random.
+    model.eval()
     if not named:
         return _of_no_channels(count)
     norms: list[nn.Module] = [module for _, module in named]
-    # Only the norms: dropout would make the moments random.
-    model.eval()
     for name, norm in named:
         norm.train(not is_inside(name, frozen))
     with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):

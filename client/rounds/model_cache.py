@@ -45,8 +45,10 @@ class Recall:
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what ``make`` returns, or has returned for an equal key."""
-        found: T = self._values.pop(key) if key in self._values else make()
-        self._values[key] = found
+        if key not in self._values:
+            self._values[key] = make()
+        self._values.move_to_end(key)  # the first of equal keys stays: bytes are large
+        found: T = self._values[key]
         while len(self._values) > self._most:
             self._values.popitem(last=False)
         return found

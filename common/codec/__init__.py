@@ -9,9 +9,11 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
 
     message    = [version = 2, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10);
-                 of a plan those in front of its shared part, then the last 16 of that
+                 of a plan only of those in front of the message in its shared part
+                 (the header of that bin is covered), then of that message's own digest
     kind       = 2 shared | 3 update | 4 weights | 5 broadcast | 6 stored | 7 full
-                 | 8 change | 9 model | 10 codebook | 11 mask | 12 plan
+                 | 8 change | 9 model | 10 codebook | 11 mask | 12 plan; 1 was a plan
+                 whose digest covered all of it, and is read no longer
 
 Order of the checks: size cap, structure of the frame (bounded items and depth),
 version and kind, digest, then every field.  The digest detects damage and mix-ups; the
@@ -60,7 +62,8 @@ fewer.
 delta      = as ``delta/format.py`` specifies
 
 bitmaps: highest bit first, padding bits 0.
-A change of these bytes needs a new version; the golden messages in the tests keep it.
+A change of these bytes needs a new version, or of one kind's a new kind; the golden
+messages in the tests keep it.
 
 Example: the weights 1, -0.5, 0, 2 as float32::
 

@@ -55,9 +55,10 @@ class Kind(IntEnum):
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:
     """Return the message ``[version, kind, *fields, digest]``."""
-    packed = pack([VERSION, int(kind), *fields, bytes(DIGEST_SIZE)])
+    items = [VERSION, int(kind), *fields]
+    packed = pack([*items, bytes(DIGEST_SIZE)])
     body = memoryview(packed)[: -len(_TAIL) - DIGEST_SIZE]
-    return b"".join((body, _TAIL, _digest(kind, body, fields[-1])))
+    return b"".join((body, _TAIL, _digest(kind, body, items[-1])))
 
 
 def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
@@ -192,7 +193,7 @@ def _digest(kind: Kind, body: memoryview, last: object) -> bytes:
     Args:
         kind: Its kind.
         body: Its bytes in front of the digest.
-        last: Its last field, whose bytes are the end of the body if it is a bin.
+        last: Its last item in front of the digest; if a bin, the body ends with it.
     """
     state = blake2b(digest_size=DIGEST_SIZE)
     if kind is Kind.PLAN and type(last) is bytes and len(last) >= DIGEST_SIZE:

@@ -56,6 +56,7 @@ class _ProximalStep:
         measured: Tensors whose root mean square is a unit's magnitude.
         sizes: Entries that each kept unit has in them, >= 1, float64[units + 1].
         changed: Tensors that are multiplied by the unit's factor.
+        aimed: Those of them with a unit that shrinks: the others' factors are all 1.
         thresholds: Threshold of each kept unit for a whole round, float64[units + 1].
         input: Name of the method's input for the magnitudes.
         method: Returns the factor on each unit, 0..1.
@@ -64,6 +65,7 @@ class _ProximalStep:
     measured: tuple[_Slice, ...]
     sizes: Tensor
     changed: tuple[_Slice, ...]
+    aimed: tuple[_Slice, ...]
     thresholds: Tensor
     input: str
     method: Method
@@ -96,7 +98,11 @@ class Penalty:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Names of the tensors that the penalty may change, without repeats."""
+        """Names of the tensors that the penalty may change, without repeats.
+
+        Also those without a target: which tensors have dual weights, whose sums are
+        rounded, does not depend on the targets.
+        """
         names = [part.tensor for one in self.units for part in one.changed]
         names += [name for one in self.entries for name in one.thresholds]
         return tuple(dict.fromkeys(names))
@@ -105,8 +111,7 @@ class Penalty:
         """Apply one proximal step in place.
 
         Args:
-            tensors: Name -> tensor of the network; those named by ``tensors`` are
-                changed in place.
+            tensors: The tensors named by ``tensors``; changed in place.
             share: Share of the round's threshold, 0..1; 0 changes nothing.
         """
         with torch.no_grad():
@@ -163,7 +168,7 @@ def _shrink_units(
     targets = threshold > 0.0  # before the method has the threshold in its hands
     found = one.method(**{one.input: magnitude, "threshold": threshold})
     factor = checked_factor(one.method, found, magnitude, targets)
-    for part in one.changed:
+    for part in one.aimed:
         value = tensors[part.tensor]
         shape = [1] * value.dim()
         shape[part.dim] = -1
@@ -281,7 +286,8 @@ def build_penalty(
                 _ProximalStep(
                     measured=measured,
                     sizes=sizes,
-                    changed=_aimed(changed, thresholds),
+                    changed=changed,
+                    aimed=_aimed(changed, thresholds),
                     thresholds=thresholds,
                     input=name,
                     method=one,
@@ -298,7 +304,7 @@ def build_penalty(
 
 
 def _aimed(slices: tuple[_Slice, ...], thresholds: Tensor) -> tuple[_Slice, ...]:
-    """Return the slices with a unit that shrinks: the others' factors are all 1."""
+    """Return the slices with a unit that shrinks."""
     return tuple(one for one in slices if bool((thresholds[one.units] > 0.0).any()))
 
 
@@ -407,7 +413,7 @@ class DualSteps:
     def __init__(
         self, penalty: Penalty, parameters: Mapping[str, Tensor], steps: int
     ) -> None:
-        self._penalty, self._measured = penalty, parameters
+        self._penalty = penalty
         self._parameters = {name: parameters[name] for name in penalty.tensors}
         self._steps = steps
         self._done = 0
@@ -421,7 +427,7 @@ class DualSteps:
             for name, parameter in self._parameters.items():
                 parameter.sub_(self._used[name])
                 parameter.copy_(self._dual[name].add_(parameter))
-            self._penalty.shrink(self._measured, self._done / self._steps)
+            self._penalty.shrink(self._parameters, self._done / self._steps)
             for name, parameter in self._parameters.items():
                 self._used[name].copy_(parameter)
 

@@ -30,6 +30,7 @@ from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 MUTANTS = 1_000_000
 _TRACED = 61  # one mutant of so many is decoded with its allocations traced
 _DIGEST = 18  # bytes of a digest and its header
+_COVERED = 16  # bytes of a plan's shared part that its digest covers, the last ones
 _DELTA = 9  # item of an update
 _SHARED = 4  # item of a plan
 _NESTED = 0.6  # of the mutants of a field that can be opened
@@ -113,11 +114,15 @@ def mutant(rng: np.random.Generator, data: bytes, *, sealed: bool) -> bytes:
 
 
 def _change_sealed(rng: np.random.Generator, data: bytes, items: list[Any]) -> bytes:
-    """Return a message with bytes changed, of a plan those of the message inside."""
+    """Return a message with bytes changed, of a plan in its shared part or before."""
     if items[1] != Kind.PLAN:
         return _seal(_change_bytes(rng, data[:-_DIGEST]))
-    items[_SHARED] = _seal(_change_bytes(rng, items[_SHARED][:-_DIGEST]))
-    return _seal_items(items)
+    shared: bytes = items[_SHARED]
+    if rng.random() < _NESTED:
+        items[_SHARED] = _seal(_change_bytes(rng, shared[:-_DIGEST]))
+        return _seal_items(items)
+    head = _change_bytes(rng, data[: -len(shared) - _DIGEST])
+    return head + shared + _digest(head + shared[-_COVERED:])
 
 
 def _try(subject: Subject, forged: bytes, outcome: Outcome, *, sealed: bool) -> None:
@@ -142,17 +147,20 @@ def _memory() -> int:
 
 
 def _seal(body: bytes) -> bytes:
-    return body + b"\xc4\x10" + blake2b(body, digest_size=16).digest()
+    return body + _digest(body)
+
+
+def _digest(covered: bytes) -> bytes:
+    return b"\xc4\x10" + blake2b(covered, digest_size=16).digest()
 
 
 def _seal_items(items: list[Any]) -> bytes:
     packed: bytes = msgpack.packb([*items, bytes(16)])
     body, last = packed[:-_DIGEST], items[-1]
-    if items[1] != Kind.PLAN or type(last) is not bytes or len(last) < _DIGEST:
+    if items[1] != Kind.PLAN or type(last) is not bytes or len(last) < _COVERED:
         return _seal(body)
     # The digest of the message inside stands for it.
-    covered = body[: -len(last)] + body[-16:]
-    return body + b"\xc4\x10" + blake2b(covered, digest_size=16).digest()
+    return body + _digest(body[: -len(last)] + body[-_COVERED:])
 
 
 def _change_bytes(rng: np.random.Generator, data: bytes) -> bytes:

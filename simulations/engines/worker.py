@@ -101,6 +101,7 @@ class Worker:
         """
         # One thread: more would change the order of sums, and so the bits.
         torch.set_num_threads(1)
+        self._shared = Recall(_VARIANTS)  # of this job: those of before are large
         total: Accumulator | None = None
         records: list[ClientRecord] = []
         individual_updates: list[IndividualUpdate] = []
@@ -135,7 +136,7 @@ class Worker:
         )
 
     def _read_shared(self, shared: bytes, most: int) -> RoundPlan:
-        """Return what clients read of equal bytes, which is read once."""
+        """Return what clients read of equal bytes, which is read once in a job."""
         return self._shared.get((shared, most), lambda: codec.read_shared(shared, most))
 
     def _one(

@@ -15,9 +15,9 @@ from fedprune.client.rounds.measure import (
     measure_statistics,
     validate,
 )
-from fedprune.client.rounds.model_cache import ModelCache, Recall
+from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.common.data.examples import ArrayExamples
-from fedprune.common.errors import DataError, PayloadError
+from fedprune.common.errors import PayloadError
 from fedprune.common.messages import Statistics
 from fedprune.common.models.flat import (
     get_statistics,
@@ -185,6 +185,13 @@ def test_a_network_without_norms_has_no_moments_and_needs_no_forward():
     assert (len(found.mean), len(found.variance)) == (0, 0)
 
 
+def test_a_network_is_left_in_eval_mode_with_norms_and_without():
+    for model in (tiny(), Unused()):
+        assert model.training
+        measure_statistics(model, make_examples(4))
+        assert not model.training
+
+
 def test_a_resident_network_never_shows_the_statistics_of_the_client_before():
     task = make_task()
     structure, cache = tiny_structure(), ModelCache(task)
@@ -251,27 +258,3 @@ def test_an_example_unlike_the_sample_is_not_divided_by_nothing():
     assert variance[1] == pytest.approx(inputs[:, 1].var(), rel=1e-5)
     with torch.no_grad():
         assert float(model.eval()(torch.tensor([[1.1, 0.0]]))[0, 0]) < 2.1
-
-
-def test_equal_keys_are_made_once_and_only_the_last_are_kept():
-    made = []
-    recall = Recall(2)
-
-    def value_of(key):
-        return recall.get(key, lambda: made.append(key) or f"of {key}")
-
-    assert [value_of(key) for key in (1, 1, 2, 1, 3, 1, 2)] == [
-        "of 1", "of 1", "of 2", "of 1", "of 3", "of 1", "of 2",
-    ]  # fmt: skip
-    assert made == [1, 2, 3, 2]
-
-
-def test_what_cannot_be_made_is_not_remembered():
-    recall = Recall(1)
-
-    def fail(key="not now"):
-        raise DataError(key)
-
-    with pytest.raises(DataError):
-        recall.get("it", fail)
-    assert recall.get("it", lambda: 5) == 5

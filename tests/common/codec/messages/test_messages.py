@@ -294,11 +294,27 @@ def test_every_flipped_bit_of_a_plan_is_refused():
 
 
 def test_the_shared_part_of_another_plan_is_refused():
-    one, other = (codec.encode_plan(replace(make_plan(), round=n)) for n in (4, 5))
+    one, other = (codec.encode_shared(replace(make_plan(), round=n)) for n in (4, 5))
     assert len(one) == len(other)
-    mixed = one[: -2 * 18] + other[-2 * 18 : -18] + one[-18:]
-    with pytest.raises(PayloadError, match="digest"):
+    message = codec.address_plan(one, "edge-03", 0)
+    mixed = message.replace(one, other)
+    assert mixed != message
+    # Each part is whole in itself: the digest of the plan alone tells.
+    with pytest.raises(PayloadError, match="damaged"):
         codec.decode_plan(mixed, BIG)
+
+
+def test_a_plan_is_read_by_what_recalls_it():
+    shared, asked = codec.encode_shared(make_plan()), []
+    known = codec.read_shared(shared, 0)
+    message = codec.address_plan(shared, "edge-03", 2)
+    plan = codec.decode_plan(
+        message, BIG, max_weights=7, read=lambda *given: asked.append(given) or known
+    )
+    assert asked == [(shared, 7)]
+    assert (plan.client_id, plan.acknowledged) == ("edge-03", 2)
+    assert (known.client_id, known.acknowledged) == ("unaddressed", 0)
+    assert plan.broadcast is known.broadcast
 
 
 def test_to_address_a_plan_hashes_none_of_its_shared_part(monkeypatch):
