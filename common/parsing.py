@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 MAX_DEPTH = 64  # containers inside of each other
 MAX_TOML = 1 << 18  # characters: a configuration has a few thousand
 _LARGEST = 1 << 256  # of a whole number; floats reach 2 ** 1024
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+_SPACES = b"\t\n\r\f"
 _MAX_DOTS = 500  # of one line: tomllib takes memory by the square of a key's dots
 
 Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
@@ -67,6 +69,27 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError(_too_deep()) from error
     _check(found)
     return found
+
+
+def other_kind(name: str, start: bytes) -> str:
+    r"""Return the kind of a file that is no safetensors file, or "" where none shows.
+
+    Args:
+        name: Name of the file.
+        start: Its first bytes, 8 or more of a longer file.
+
+    >>> other_kind("notes.txt", b"some words")
+    'a text'
+    >>> other_kind("net.safetensors", b"\x10\0\0\0\0\0\0\0{}")
+    ''
+    """
+    if start.startswith(_PICTURES):
+        return "a picture"
+    if name.lower().endswith(".onnx"):
+        return "an ONNX model"
+    # safetensors begins with a length of 8 bytes, the last of them 0; no text has a 0.
+    words = bool(start) and all(byte >= ord(" ") or byte in _SPACES for byte in start)
+    return "a text" if words else ""
 
 
 def _check(value: object) -> None:
