@@ -14,6 +14,7 @@ MAX_DEPTH = 64  # containers inside of each other
 MAX_TOML = 1 << 18  # characters: a configuration has a few thousand
 _LARGEST = 1 << 256  # of a whole number; floats reach 2 ** 1024
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+_LENGTH = 8  # bytes of the length of a safetensors header
 _SPACES = b"\t\n\r\f"
 _MAX_DOTS = 500  # of one line: tomllib takes memory by the square of a key's dots
 
@@ -76,7 +77,7 @@ def other_kind(name: str, start: bytes) -> str:
 
     Args:
         name: Name of the file.
-        start: Its first bytes, 8 or more of a longer file.
+        start: Its first bytes; a text shows from 8 on.
 
     >>> other_kind("notes.txt", b"some words")
     'a text'
@@ -87,9 +88,10 @@ def other_kind(name: str, start: bytes) -> str:
         return "a picture"
     if name.lower().endswith(".onnx"):
         return "an ONNX model"
-    # safetensors begins with a length of 8 bytes, the last of them 0; no text has a 0.
-    words = bool(start) and all(byte >= ord(" ") or byte in _SPACES for byte in start)
-    return "a text" if words else ""
+    # safetensors begins with a length, the last bytes of it 0; no text has a 0.
+    if len(start) < _LENGTH or any(x < ord(" ") and x not in _SPACES for x in start):
+        return ""
+    return "a text"
 
 
 def _check(value: object) -> None:

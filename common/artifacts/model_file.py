@@ -122,10 +122,6 @@ def refuse_pickle(path: Path, data: bytes) -> None:
     if path.suffix.lower() in _ARRAYS:
         msg = f"{path} holds data (NumPy arrays), no model; as data: task.data=npz:FILE"
         raise IntegrityError(msg)
-    if other := other_kind(path.name, data[:_START]):
-        msg = f"{path}: not a whole safetensors file but {other}; want a model "
-        msg += "(.safetensors, .fpz), a run folder or one of its files"
-        raise IntegrityError(msg)
     # A safetensors header of 640 bytes begins like a pickle, but its ninth byte is {.
     pickled = data.startswith(_PICKLE_STARTS) and data[8:9] != b"{"
     if pickled or path.suffix.lower() in _PICKLE_SUFFIXES:
@@ -134,6 +130,10 @@ def refuse_pickle(path: Path, data: bytes) -> None:
             "Convert it once, where you trust it: "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
+        raise IntegrityError(msg)
+    if other := other_kind(path.name, data[:_START]):
+        msg = f"{path}: not a whole safetensors file but {other}; want a model "
+        msg += "(.safetensors, .fpz), a run folder or one of its files"
         raise IntegrityError(msg)
 
 

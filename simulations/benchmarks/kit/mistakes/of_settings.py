@@ -234,8 +234,8 @@ COMMANDS = (
     ),
     works(
         "+ two files to inspect",
-        ("inspect", "config.toml", "config.toml"),
-        "configuration config.toml",
+        ("inspect", "config.toml", "fedprune-project/fedprune.toml"),
+        "fedprune-project/fedprune.toml",
     ),
     mistake(
         "+ a text in place of a model",
