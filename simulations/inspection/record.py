@@ -174,11 +174,11 @@ _READERS: Mapping[str, Callable[[Path], tuple[str, Rows]]] = {
     "manifest.json": _manifest,
     "summary.json": _summary,
     "events.jsonl": _events,
-    "config.toml": _config,
     "labels.json": _json,
     "latency.json": _json,
     "metrics.csv": _lines("table"),
     "MODEL_CARD.md": _lines("text"),
+    ".toml": _config,
     ".jsonl": _lines("journal"),
     ".html": _page,
 }

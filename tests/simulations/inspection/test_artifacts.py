@@ -214,3 +214,11 @@ def test_without_a_structure_tensors_are_sorted_as_numbers_are_read(tmp_path):
     meta = {"plan": "00" * 16, "structure": "11" * 16}
     found = in_order(tmp_path / "m.safetensors", tensors, meta)
     assert [name for name, _ in found] == ["a", "b.9.w", "b.10.w", "b.²"]
+
+
+def test_a_configuration_of_any_name_shows_what_is_not_the_default(tmp_path):
+    path = tmp_path / "fedprune.toml"
+    path.write_text("[run]\nseed = 3\n")
+    found = inspect_path(path)
+    assert found["rows"] == [["run.seed", "3"]]
+    assert f"configuration, what is not the default {path}" in render(found)
