@@ -218,7 +218,9 @@ def inspect(
     found = [inspect_path(path) for path in paths]
     if as_json:
         print_json(found if len(found) > 1 else found[0])
-    elif not quiet:
+    elif quiet:  # those before a broken one are not printed: all are read first
+        print("\n".join(str(path) for path in paths))
+    else:
         print("\n\n".join(map(render, found)))
 
 
