@@ -1,6 +1,7 @@
 """Content of the files that a run leaves beside its models and its plan."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +17,14 @@ from fedprune.server.report.text import count, size
 from fedprune.server.runs.events import describe, read_events
 from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RUN_FORMAT, read_json_object
+from fedprune.simulations.inspection.stored import read_message, read_residual
 from fedprune.simulations.inspection.tensors import in_order
 
 Info: TypeAlias = dict[str, object]
 Rows: TypeAlias = list[tuple[str, str]]
 
 CHECKPOINTS = "fedprune-checkpoint/"
+_STRUCTURE = re.compile(r"structure-[0-9a-f]{32}\.json")  # in a client store
 _LAST = 5  # events that are shown, the last ones
 _DEEP = 3  # levels of a JSON object that are shown, below it only how much there is
 _NAMED = 8  # items of a list that are shown
@@ -36,21 +39,22 @@ def inspect_record(path: Path) -> Info | None:
         IntegrityError: If it is broken.
     """
     read = _READERS.get(path.name) or _READERS.get(path.suffix)
-    if read is None:
+    if _STRUCTURE.fullmatch(path.name):
+        read = _structure
+    found = read_message(path) if read is None else read(path)
+    if found is None:
         return None
-    what, rows = read(path)
-    return {
-        "kind": "record",
-        "path": str(path),
-        "what": what,
-        "bytes": path.stat().st_size,
-        "rows": [list(row) for row in rows],
-    }
+    return _info(path, *found)
 
 
 def inspect_checkpoint(path: Path) -> Info | None:
-    """Return the content of a checkpoint or of one of its parts; None of a model."""
+    """Return the content of a checkpoint, a part of one or a residual.
+
+    None of a model.
+    """
     tensors, metadata = read_tensors_file(path)
+    if residual := read_residual(path, tensors):
+        return _info(path, *residual)
     part = "-part-" in path.name
     if not part and not metadata.get("format", "").startswith(CHECKPOINTS):
         return None
@@ -59,10 +63,14 @@ def inspect_checkpoint(path: Path) -> Info | None:
         (name, f"{array.dtype} [{', '.join(map(str, array.shape))}]")
         for name, array in in_order(path, tensors, metadata)
     ]
+    return _info(path, "part of a checkpoint" if part else "checkpoint", rows)
+
+
+def _info(path: Path, what: str, rows: Rows) -> Info:
     return {
         "kind": "record",
         "path": str(path),
-        "what": "part of a checkpoint" if part else "checkpoint",
+        "what": what,
         "bytes": path.stat().st_size,
         "rows": [list(row) for row in rows],
     }

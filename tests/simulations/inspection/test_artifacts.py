@@ -160,6 +160,12 @@ def test_what_is_found_is_plain_json(tmp_path):
         ("x.json", b"{}", IntegrityError),
         ("x.safetensors", b"abc", IntegrityError),
         ("x.pt", b"PK\x03\x04", IntegrityError),
+        ("x.bin", b"\x80\x02weights", IntegrityError),
+        ("x.csv", b"round,loss\n1,0.5\n", IntegrityError),
+        ("x.py", b"print('a text')\n", IntegrityError),
+        ("x.png", b"\x89PNG and more", IntegrityError),
+        ("x.npz", b"PK\x03\x04", IntegrityError),
+        ("x.toml", b"[run]\nsed = 1\n", ConfigError),
     ],
 )
 def test_what_is_none_of_them_is_refused(tmp_path, name, data, error):
