@@ -110,6 +110,10 @@ def test_no_arguments_print_the_help(capsys):
 def test_the_version_is_printed(capsys):
     assert call("--version") == 0
     assert capsys.readouterr().out == f"{fedprune.__version__}\n"
+    assert call("version") == 0
+    assert capsys.readouterr().out == f"{fedprune.__version__}\n"
+    assert call("version", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"version": fedprune.__version__}
 
 
 USAGE = {
