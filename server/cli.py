@@ -331,12 +331,13 @@ def privacy(
     ] = False,
 ) -> None:
     """Plan the noise of a run under differential privacy."""
-    from fedprune.server.runs.record.spent import DELTAS, planned_rows
+    from fedprune.server.runs.record import spent
 
-    found = planned_rows(load_config(file, set_ or []), epsilon, delta)
+    found = spent.planned_figures(load_config(file, set_ or []), epsilon, delta)
     if as_json:
         print(json.dumps(found, indent=2))
-        return
-    for name, value in found.items():
-        if not quiet or name == DELTAS:
-            print(value if quiet else f"{name}: {value}")
+    elif quiet:
+        print(f"{found[spent.MULTIPLIER]:.4g}")
+    else:
+        for line in spent.planned_lines(found):
+            print(line)
