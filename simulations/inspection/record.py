@@ -12,11 +12,13 @@ from fedprune.common.config import Config, parse_config, toml_value
 from fedprune.common.errors import IntegrityError
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.json_file import read_json
+from fedprune.common.system.lock import holder
 from fedprune.common.text import and_more, printable
 from fedprune.server.report.text import count, size
 from fedprune.server.runs.events import describe, read_events
 from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RUN_FORMAT, read_json_object
+from fedprune.server.runs.parts import read_checked
 from fedprune.simulations.inspection.stored import read_message, read_residual
 from fedprune.simulations.inspection.tensors import in_order
 
@@ -25,6 +27,7 @@ Rows: TypeAlias = list[tuple[str, str]]
 
 CHECKPOINTS = "fedprune-checkpoint/"
 _STRUCTURE = re.compile(r"structure-[0-9a-f]{32}\.json")  # in a client store
+_PART = re.compile(r"-part-(?P<digest>[0-9a-f]{64})\.safetensors$")
 _LAST = 5  # events that are shown, the last ones
 _DEEP = 3  # levels of a JSON object that are shown, below it only how much there is
 _NAMED = 8  # items of a list that are shown
@@ -39,7 +42,9 @@ def inspect_record(path: Path) -> Info | None:
         IntegrityError: If it is broken.
     """
     read = _READERS.get(path.name) or _READERS.get(path.suffix)
-    if _STRUCTURE.fullmatch(path.name):
+    if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
+        read = _openvino
+    elif _STRUCTURE.fullmatch(path.name):
         read = _structure
     found = read_message(path) if read is None else read(path)
     if found is None:
@@ -52,6 +57,9 @@ def inspect_checkpoint(path: Path) -> Info | None:
 
     None of a model.
     """
+    names = _client_names(path)
+    if names is not None:
+        return _info(path, "part of a checkpoint", [("clients", _short(names))])
     tensors, metadata = read_tensors_file(path)
     if residual := read_residual(path, tensors):
         return _info(path, *residual)
@@ -64,6 +72,16 @@ def inspect_checkpoint(path: Path) -> Info | None:
         for name, array in in_order(path, tensors, metadata)
     ]
     return _info(path, "part of a checkpoint" if part else "checkpoint", rows)
+
+
+def _client_names(path: Path) -> list[object] | None:
+    """Return the names in a part of a checkpoint that is a list of the clients."""
+    named = _PART.search(path.name)
+    if named is None or path.read_bytes()[:1] != b"[":
+        return None
+    read_checked(path, named["digest"], "part of a checkpoint")
+    found = read_json(path)
+    return found if isinstance(found, list) else None
 
 
 def _info(path: Path, what: str, rows: Rows) -> Info:
@@ -144,6 +162,15 @@ def _lines(what: str) -> Callable[[Path], tuple[str, Rows]]:
     return read
 
 
+def _openvino(path: Path) -> tuple[str, Rows]:
+    return "weights of an OpenVINO network", [("network", path.stem + ".xml")]
+
+
+def _lock(path: Path) -> tuple[str, Rows]:
+    pid = holder(path)
+    return "lock", [("held by", "none" if pid is None else f"process {pid}")]
+
+
 def _page(path: Path) -> tuple[str, Rows]:
     return "page", [("open", f"in a browser: {path.resolve()}")]
 
@@ -184,6 +211,9 @@ _READERS: Mapping[str, Callable[[Path], tuple[str, Rows]]] = {
     "events.jsonl": _events,
     "labels.json": _json,
     "latency.json": _json,
+    "activities.json": _json,
+    "speedscope.json": _json,
+    ".lock": _lock,
     "metrics.csv": _lines("table"),
     "MODEL_CARD.md": _lines("text"),
     ".toml": _config,
