@@ -122,7 +122,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     monkeypatch.setattr(
         onnx_file, "find_spec", lambda name: None if name == missing else sys
     )
-    with pytest.raises(ConfigError, match=rf"{missing} .*fedprune\[onnx\]"):
+    with pytest.raises(ConfigError, match=rf"'{missing}'.*fedprune\[onnx\]"):
         export_run(run[0].path, format_="onnx", check=True, output=tmp_path / "x.onnx")
 
 
