@@ -75,6 +75,18 @@ def tried(factory, **changes):
     return try_network(task, task.build_model()).structure
 
 
+def test_too_few_cuts_for_the_budget_are_told_before_the_first_round():
+    settings = {"rounds__cuts": 1, "prune__step_cap": 0.25}
+    task = make_task(**settings)  # 8 channels: 6 after a cut, 5, 4
+    (said,) = try_network(task, task.build_model()).remarks
+    assert said.startswith("rounds.cuts = 1 is too few for the budget")
+    assert "step_cap = 0.25" in said
+    assert "at least 2 cuts are made, in 8 rounds, not 6" in said
+    for enough in ({"rounds__cuts": 2}, {"rounds__cuts": 0}):
+        task = make_task(**settings | enough)
+        assert not try_network(task, task.build_model()).remarks
+
+
 def test_a_network_that_can_be_cut_passes():
     assert tried(Tiny) == tiny_structure()
 
