@@ -1,5 +1,7 @@
 """Trial of a network on the server, before any client is asked."""
 
+import re
+
 import pytest
 import torch
 from helpers.tiny_federation import Tiny, make_task, tiny_structure
@@ -85,6 +87,13 @@ def test_too_few_cuts_for_the_budget_are_told_before_the_first_round():
     for enough in ({"rounds__cuts": 2}, {"rounds__cuts": 0}):
         task = make_task(**settings | enough)
         assert not try_network(task, task.build_model()).remarks
+
+
+def test_what_a_network_can_be_cut_down_to_is_said_in_full():
+    task = make_task()
+    reach = try_network(task, task.build_model()).reach
+    said = r"the smallest network that the structure allows has \d+\.\d % of the FLOPs"
+    assert re.match(said, reach)
 
 
 def test_a_network_that_can_be_cut_passes():
