@@ -157,14 +157,17 @@ def _show_finished(resume: Path | None, *, as_json: bool, quiet: bool) -> bool:
     from fedprune.server.runs.finished import finished_summary
     from fedprune.server.runs.folder import RunFolder
 
-    summary = None if resume is None else finished_summary(RunFolder.open(resume))
-    if summary is None:
+    folder = None if resume is None else RunFolder.open(resume)
+    summary = None if folder is None else finished_summary(folder)
+    if folder is None or summary is None:
         return False
     if as_json:
         print(json.dumps({"directory": str(resume), **summary}, indent=2))
     else:
         more = "" if quiet else " has finished already; nothing was changed"
         print(f"{resume}{more}")
+        if not quiet and folder.report.is_file():
+            print(f"report: {folder.report}")
     return True
 
 

@@ -257,7 +257,11 @@ def report(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a self-contained HTML report of one or more runs."""
+    """Write an HTML report that needs no network.
+
+    It is report.html in the folder of one run, comparison.html beside the first of
+    several; --output says another place.
+    """
     from fedprune.server.report import write_report
 
     path = write_report(runs, output)

@@ -92,6 +92,21 @@ def make_folder(path: Path) -> None:
     _check_writable(path)
 
 
+def check_new_folder(path: Path) -> None:
+    """Refuse a folder that cannot be made or written into, before the work for it.
+
+    Raises:
+        ConfigError: If it, or what is there of its path, is a file or not writable.
+    """
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        msg = f"cannot make the folder {path}: {there} is a file; want another folder"
+        raise ConfigError(msg)
+    _check_writable(there)
+
+
 def check_output(path: Path, ending: str) -> None:
     """Refuse the path of a file that cannot be written, before the work for it starts.
 
