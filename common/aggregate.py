@@ -65,7 +65,7 @@ class Accumulator:
         if delta.size != len(self.delta_sum):
             detail = f"a delta of {delta.size} entries; want {len(self.delta_sum)}"
             raise PayloadError(Reason.BAD_SIZE, "delta", detail)
-        largest = float(np.max(np.abs(delta.values), initial=0.0))
+        largest = _largest(delta.values)
         if not largest <= self.limits.max_value:
             detail = f"an entry of {largest}; want at most {self.limits.max_value}"
             raise PayloadError(Reason.BAD_VALUE, "delta", detail)
@@ -101,3 +101,9 @@ class Accumulator:
         """Return the mean delta, weighted by examples, float32[size]."""
         scale = 2.0**DELTA_BITS * max(self.num_examples, 1)
         return (self.delta_sum / scale).astype(np.float32)
+
+
+def _largest(values: Vector) -> float:
+    """Return the largest magnitude without a copy; NaN if a value is, 0 of none."""
+    ends = values.max(initial=0.0), -values.min(initial=0.0)
+    return float(np.maximum(*ends))

@@ -13,6 +13,9 @@ from typing import Any, TypeAlias
 MAX_DEPTH = 64  # containers inside of each other
 MAX_TOML = 1 << 18  # characters: a configuration has a few thousand
 _LARGEST = 1 << 256  # of a whole number; floats reach 2 ** 1024
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+_LENGTH = 8  # bytes of the length of a safetensors header
+_SPACES = b"\t\n\r\f"
 _MAX_DOTS = 500  # of one line: tomllib takes memory by the square of a key's dots
 
 Pairs: TypeAlias = Callable[[list[tuple[str, Any]]], Any]
@@ -67,6 +70,28 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError(_too_deep()) from error
     _check(found)
     return found
+
+
+def other_kind(name: str, start: bytes) -> str:
+    r"""Return the kind of a file that is no safetensors file, or "" where none shows.
+
+    Args:
+        name: Name of the file.
+        start: Its first bytes; a text shows from 8 on.
+
+    >>> other_kind("notes.txt", b"some words")
+    'a text'
+    >>> other_kind("net.safetensors", b"\x10\0\0\0\0\0\0\0{}")
+    ''
+    """
+    if start.startswith(_PICTURES):
+        return "a picture"
+    if name.lower().endswith(".onnx"):
+        return "an ONNX model"
+    # safetensors begins with a length, the last bytes of it 0; no text has a 0.
+    if len(start) < _LENGTH or any(x < ord(" ") and x not in _SPACES for x in start):
+        return ""
+    return "a text"
 
 
 def _check(value: object) -> None:

@@ -55,10 +55,15 @@ def certs(
         int, typer.Option(min=1, max=36500, metavar="N", help="How long it is valid.")
     ] = 365,
     as_json: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print only the paths, of files that are new."
+        ),
+    ] = False,
 ) -> None:
     """Make certificates and node keys; a second call adds clients."""
-    from fedprune.server.devices.certs import make_certificates
+    from fedprune.server.devices.certs import certificate_lines, make_certificates
 
     written = make_certificates(directory, host or [], client or [], days)
     if as_json:
@@ -66,8 +71,9 @@ def certs(
         return
     for path in written:
         print(path)
-    if not quiet and client:
-        print(f"copy {directory / 'clients'}/ID to each device; keep ca.key off them")
+    if not quiet:
+        for line in certificate_lines(directory, written, client or []):
+            print(line)
 
 
 @app.command()
@@ -151,14 +157,17 @@ def _show_finished(resume: Path | None, *, as_json: bool, quiet: bool) -> bool:
     from fedprune.server.runs.finished import finished_summary
     from fedprune.server.runs.folder import RunFolder
 
-    summary = None if resume is None else finished_summary(RunFolder.open(resume))
-    if summary is None:
+    folder = None if resume is None else RunFolder.open(resume)
+    summary = None if folder is None else finished_summary(folder)
+    if folder is None or summary is None:
         return False
     if as_json:
         print(json.dumps({"directory": str(resume), **summary}, indent=2))
     else:
         more = "" if quiet else " has finished already; nothing was changed"
         print(f"{resume}{more}")
+        if not quiet and folder.report.is_file():
+            print(f"report: {folder.report}")
     return True
 
 
@@ -245,7 +254,9 @@ def stop(
     ] = None,
     state: State = STATE,
     as_json: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing.")
+    ] = False,
 ) -> None:
     """Stop a run; its checkpoints stay for submit --resume."""
     from fedprune.server.devices.superlink import live_link
@@ -268,7 +279,9 @@ def status(
         typer.Option("--check", help="Check the health of a server or client."),
     ] = False,
     as_json: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only the address.")
+    ] = False,
 ) -> None:
     """Show the server's runs and clients; --check is for health checks."""
     from fedprune.common.system.claim import own_state
@@ -284,6 +297,8 @@ def status(
                 f"logs: {state / 'logs'}"
             )
             raise FedPruneError(message)
+        if as_json:
+            print(json.dumps({"state": str(state), "healthy": True}))
         return
     link = live_link(state.resolve())
     if quiet:
@@ -311,15 +326,21 @@ def privacy(
         float | None, typer.Option(metavar="D", help="Replaces privacy.delta.")
     ] = None,
     as_json: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print only the noise multiplier of the deltas."
+        ),
+    ] = False,
 ) -> None:
     """Plan the noise of a run under differential privacy."""
-    from fedprune.server.runs.record.spent import DELTAS, planned_rows
+    from fedprune.server.runs.record import spent
 
-    found = planned_rows(load_config(file, set_ or []), epsilon, delta)
+    found = spent.planned_figures(load_config(file, set_ or []), epsilon, delta)
     if as_json:
         print(json.dumps(found, indent=2))
-        return
-    for name, value in found.items():
-        if not quiet or name == DELTAS:
-            print(value if quiet else f"{name}: {value}")
+    elif quiet:
+        print(f"{found[spent.MULTIPLIER]:.4g}")
+    else:
+        for line in spent.planned_lines(found):
+            print(line)

@@ -30,6 +30,7 @@ from fedprune.server.cli import WATCH_AT, Watch, WatchAt
 from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.hub.cli import app as hub_commands
+from fedprune.simulations.installed import app as commands_of_installation
 from fedprune.simulations.poc.cli import app as poc_commands
 from fedprune.simulations.runs import session
 from fedprune.simulations.runs.session import print_json, print_rows
@@ -50,6 +51,7 @@ for _part in (
     hub_commands,
     scaffold_commands,
     tune_commands,
+    commands_of_installation,
 ):
     app.registered_commands += _part.registered_commands
 
@@ -62,12 +64,34 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]
+QuietPaths = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only the paths.")
+]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run code that a file or folder names.")
 ]
 Use = Annotated[
     str, typer.Option(metavar="FILE.py:NAME", help="Your own task or network.")
 ]
+
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001 - as click calls it
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""
+
 
 # By default Flower reports its use and looks for updates.
 _NO_CALLS_HOME = {
@@ -86,9 +110,6 @@ def run_command_line(arguments: Sequence[str]) -> int:
     """
     for name, value in _NO_CALLS_HOME.items():
         os.environ.setdefault(name, value)
-    if list(arguments) in (["--version"], ["version"]):
-        print(__version__)
-        return 0
     try:
         code = plain_command(app)(
             list(arguments) or ["--help"], "fedprune", standalone_mode=False
@@ -210,7 +231,10 @@ def inspect(
         typer.Argument(metavar="RUN|FILE...", help="Run folders, models, their files."),
     ],
     as_json: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Print only the paths, if all are whole."),
+    ] = False,
 ) -> None:
     """Show the content of runs, of models, and of all that a run leaves."""
     from fedprune.simulations.inspection.artifacts import inspect_path, render
@@ -218,7 +242,9 @@ def inspect(
     found = [inspect_path(path) for path in paths]
     if as_json:
         print_json(found if len(found) > 1 else found[0])
-    elif not quiet:
+    elif quiet:  # those before a broken one are not printed: all are read first
+        print("\n".join(str(path) for path in paths))
+    else:
         print("\n\n".join(map(render, found)))
 
 
@@ -231,7 +257,11 @@ def report(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a self-contained HTML report of one or more runs."""
+    """Write an HTML report that needs no network.
+
+    It is report.html in the folder of one run, comparison.html beside the first of
+    several; --output says another place.
+    """
     from fedprune.server.report import write_report
 
     path = write_report(runs, output)
@@ -324,50 +354,6 @@ def profile(
         print_rows(found, quiet=quiet)
 
 
-@app.command()
-def methods(
-    kind: Annotated[
-        str, typer.Argument(metavar="[KIND]", help="One kind, or its key.")
-    ] = "",
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table of the guide.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List the methods that a configuration can name, and the inputs of your own."""
-    from fedprune.simulations.inspection import methods as listing
-
-    kinds = listing.kinds_of(kind)
-    if as_json:
-        print_json(listing.as_data(kinds))
-        return
-    lines = listing.as_markdown(kinds) if markdown else listing.as_text(kinds)
-    for line in lines:
-        print(line)
-
-
-@app.command()
-def doctor(
-    full: Annotated[
-        bool, typer.Option("--full", help="Import the packages of extras, too.")
-    ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Check that this machine can run FedPrune, and print what is missing."""
-    from fedprune.simulations.doctor import examine, render, usable
-
-    checks = examine(full=full)
-    if as_json:
-        print_json(
-            {"usable": usable(checks), "checks": [check.as_dict() for check in checks]}
-        )
-    elif not quiet:
-        print(render(checks))
-    if not usable(checks):
-        raise typer.Exit(ConfigError.exit_code)
-
-
 @data_commands.command()
 def split(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where they go.")],
@@ -384,7 +370,7 @@ def split(
     ] = "dirichlet",
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Of the split.")] = 0,
     as_json: AsJson = False,
-    quiet: Quiet = False,
+    quiet: QuietPaths = False,
 ) -> None:
     """Write one npz file for each device."""
     check_source(data, "")

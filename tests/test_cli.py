@@ -110,6 +110,10 @@ def test_no_arguments_print_the_help(capsys):
 def test_the_version_is_printed(capsys):
     assert call("--version") == 0
     assert capsys.readouterr().out == f"{fedprune.__version__}\n"
+    assert call("version") == 0
+    assert capsys.readouterr().out == f"{fedprune.__version__}\n"
+    assert call("version", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"version": fedprune.__version__}
 
 
 USAGE = {
@@ -371,3 +375,13 @@ def test_a_source_that_is_not_there_is_refused_before_torch_is_loaded(
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
     assert [path for path in tmp_path.iterdir() if path.name != ".cache"] == []
+
+
+def test_a_quiet_inspect_prints_the_paths_of_whole_files_alone(tmp_path, capsys):
+    whole, broken = tmp_path / "config.toml", tmp_path / "summary.json"
+    whole.write_text("[run]\nseed = 4\n")
+    assert run_command_line(["inspect", str(whole), str(whole), "--quiet"]) == 0
+    assert capsys.readouterr().out == f"{whole}\n{whole}\n"
+    broken.write_text("{")
+    assert run_command_line(["inspect", str(whole), str(broken), "-q"]) == 6
+    assert capsys.readouterr().out == ""

@@ -64,3 +64,48 @@ def test_every_argument_and_option_says_what_it_is(words):
         command = command.commands[word]
     params = [p for p in command.params if p.name != "help"]
     assert [p.name for p in params if not p.help] == []
+
+
+def quiet_help(words):
+    command = plain_command(app)
+    for word in words:
+        command = command.commands[word]
+    found = [p.help for p in command.params if p.name == "quiet"]
+    return found[0] if found else ""
+
+
+# What ``--quiet`` leaves of each command's output; the tests of the commands show it.
+QUIET = {
+    "certs": "the paths, of files that are new",
+    "serve": "the path",
+    "submit": "the path",
+    "stop": "nothing",
+    "status": "the address",
+    "privacy": "the noise multiplier",
+    "run-model": "predictions",
+    "poc": "the path of the run",
+    "push": "the commit; of a dry run nothing",
+    "pull": "the paths",
+    "init": "the paths",
+    "tune": "the path of recommended.toml",
+    "doctor": "nothing",
+    "simulate": "the path",
+    "inspect": "the paths, if all are whole",
+    "report": "the path",
+    "export": "the path",
+    "profile": "the path",
+    "data split": "the paths",
+}
+
+
+def test_the_help_of_quiet_says_what_each_command_prints():
+    found = {" ".join(words): quiet_help(words) for words in COMMANDS}
+    found = {name: said for name, said in found.items() if said}
+    assert found.keys() == QUIET.keys()
+    assert [n for n, what in QUIET.items() if what not in found[n].lower()] == []
+
+
+def test_the_version_stands_in_the_help(capsys):
+    said = help_of(capsys)
+    assert "--version" in said
+    assert "  version " in said

@@ -55,6 +55,7 @@ _RETURNING = (
     f"waiting up to {_TRAP_S:g} s until the server lets this client in again: it "
     "counts on the process of before for 60 s"
 )
+_IN_USE = "want another --state"
 _KINDS = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}
 
 
@@ -86,11 +87,13 @@ class Device:
         """Refuse unusable settings, before anything is started.
 
         Raises:
-            ConfigError: If files or data are missing or wrong.
+            ConfigError: If files or data are missing or wrong, or the state is in use.
             DataError: If the data cannot be used.
         """
         check_early(node.device_config(self._node()))
         make_private_folder(self.state)
+        with hold(self.state / LOCK, advice=_IN_USE):
+            pass  # refused before the data are loaded, which takes seconds
         words = [json.dumps(self._node())]
         if self.tls is not None:
             self._check_keys(self.tls)
@@ -192,7 +195,7 @@ class DeviceService:
         """
         own = self._device
         make_private_folder(own.state)
-        with hold(own.state / LOCK, advice="want another --state"):
+        with hold(own.state / LOCK, advice=_IN_USE):
             drop_unfinished(own.state)
             if not own.secret.exists():
                 token = secrets.token_bytes(_SECRET_BYTES)

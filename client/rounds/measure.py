@@ -89,10 +89,11 @@ def fit(
 ) -> Statistics | None:
     """Set a network's batch-norm moments to the client's own, in place.
 
-    Costs one forward over the sample.  With fewer than ``FEWEST`` examples the network
-    keeps the pooled moments that it came with, and frozen modules always do.  A channel
-    that is constant on the sample keeps the pooled variance: an example outside of the
-    sample, whose value is another, would be divided by nothing.
+    Costs one forward over the sample, where there is batch norm.  With fewer than
+    ``FEWEST`` examples the network keeps the pooled moments that it came with, and
+    frozen modules always do.  A channel that is constant on the sample keeps the pooled
+    variance: an example outside of the sample, whose value is another, would be divided
+    by nothing.
 
     Args:
         model: The network, with the weights that are evaluated.
@@ -198,27 +199,34 @@ def measure_statistics(
     modules normalise by their own moments, also as they do while training.
 
     Returns:
-        Moments in model order, or None with fewer than two examples.
+        Moments in model order, or None with fewer than two examples.  A network without
+        batch norm has none to measure: it is put into eval mode, without a forward.
     """
     count = len(examples)
     if count < 2:  # noqa: PLR2004 - a variance needs two examples
         return None
     named = norm_modules(model)
-    norms: list[nn.Module] = [module for _, module in named]
     # Only the norms: dropout would make the moments random.
     model.eval()
+    if not named:
+        return _of_no_channels(count)
+    norms: list[nn.Module] = [module for _, module in named]
     for name, norm in named:
         norm.train(not is_inside(name, frozen))
     with torch.no_grad(), _captured(norms) as moments, _unchanged(norms):
         run_network(model, examples.batch(np.arange(count)).to(device_of(model)).inputs)
     means = [moments[index][0] for index in range(len(norms))]
     variances = [moments[index][1] for index in range(len(norms))]
-    empty = [torch.zeros(0)]
     return Statistics(
         num_examples=count,
-        mean=torch.cat(means or empty).cpu().numpy().astype(np.float32),
-        variance=torch.cat(variances or empty).cpu().numpy().astype(np.float32),
+        mean=torch.cat(means).cpu().numpy().astype(np.float32),
+        variance=torch.cat(variances).cpu().numpy().astype(np.float32),
     )
+
+
+def _of_no_channels(count: int) -> Statistics:
+    none = np.zeros(0, dtype=np.float32)
+    return Statistics(num_examples=count, mean=none, variance=none)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A network is built once for each prune plan; weights and statistics are then cop
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -19,7 +19,8 @@ from fedprune.common.models.flat import set_state, set_weights
 from fedprune.common.models.layout import lay_out
 from fedprune.common.models.training import holders
 from fedprune.common.pruning.plan import apply_plan
-from fedprune.common.spec import Mask, Vector, digest_of
+from fedprune.common.sparsity.penalty import Penalty, PenaltySpec, build_penalty
+from fedprune.common.spec import Mask, Vector
 from fedprune.common.structure.announced import Check, same_as
 from fedprune.common.structure.structure import Structure
 from fedprune.common.tasks.loaded import ClientData, LoadedTask
@@ -28,6 +29,29 @@ T = TypeVar("T")
 
 _KEPT = 3  # the current network, its teacher, and the one before a rollback
 _READ = 4  # broadcasts of one round: whole, and encoded against a few earlier ones
+_BUILT = 1  # penalties: all clients of a round have the same
+
+
+class Recall:
+    """The values that were made last, by what they were made of.
+
+    Args:
+        most: Number of values that are kept, >= 1.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` returns, or has returned for an equal key."""
+        if key not in self._values:
+            self._values[key] = make()
+        self._values.move_to_end(key)  # the first of equal keys stays: bytes are large
+        found: T = self._values[key]
+        while len(self._values) > self._most:
+            self._values.popitem(last=False)
+        return found
 
 
 class ModelCache:
@@ -45,7 +69,8 @@ class ModelCache:
         self._data: dict[str, ClientData] = {}
         self._structures: dict[bytes, Structure] = {}
         self._spare: nn.Module | None = None  # built to compare, not cut yet
-        self._decoded: OrderedDict[bytes, Any] = OrderedDict()
+        self._decoded = Recall(_READ)
+        self._penalties = Recall(_BUILT)
 
     def follow(self, seed: int, validation: float) -> None:
         """Switch to a run's seed and validation share; drop what belongs to others."""
@@ -126,12 +151,33 @@ class ModelCache:
 
     def decoded(self, broadcast: Broadcast, read: Callable[[], T]) -> T:
         """Return a broadcast as ``read`` decodes it; equal bytes are decoded once."""
-        key = digest_of(broadcast.plan.digest, broadcast.digest, broadcast.weights)
-        found: T = self._decoded.pop(key, None) or read()
-        self._decoded[key] = found
-        while len(self._decoded) > _READ:
-            self._decoded.popitem(last=False)
-        return found
+        key = (broadcast.plan.digest, broadcast.digest, broadcast.weights)
+        return self._decoded.get(key, read)
+
+    def penalty(
+        self,
+        structure: Structure,
+        broadcast: Broadcast,
+        weights: Vector,
+        spec: PenaltySpec,
+    ) -> Penalty | None:
+        """Return the penalty for a broadcast, which is built once.
+
+        Args:
+            structure: The original network.
+            broadcast: What the clients were sent.
+            weights: Its decoded weights, float32[n].
+            spec: Name, strength and targets.
+
+        Raises:
+            ConfigError: As ``build_penalty``.
+        """
+        targets = b"" if spec.targets is None else spec.targets.tobytes()
+        key = (broadcast.plan.digest, broadcast.digest, replace(spec, targets=None))
+        return self._penalties.get(
+            (*key, targets),
+            lambda: build_penalty(structure, broadcast.plan.keep, weights, spec),
+        )
 
     def structure(self, digest: bytes, text: bytes) -> Structure:
         """Return the structure of a canonical JSON text, parsed once.

@@ -28,7 +28,7 @@ from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during
 from fedprune.common.seeding import Use, generator, seed_globals, torch_generator
 from fedprune.common.sparsity.gates import build_gates
-from fedprune.common.sparsity.penalty import PenaltySpec, build_penalty
+from fedprune.common.sparsity.penalty import PenaltySpec
 from fedprune.common.sparsity.shared import CODEBOOK, first_entries
 from fedprune.common.spec import Vector
 from fedprune.common.tasks.loaded import ClientData
@@ -168,7 +168,9 @@ def _train(
         examples=examples,
         task=cache.task,
         settings=plan.settings,
-        penalty=build_penalty(opened.structure, keep, opened.weights, penalty_spec),
+        penalty=cache.penalty(
+            opened.structure, plan.broadcast, opened.weights, penalty_spec
+        ),
         gates=build_gates(opened.structure, keep, penalty_spec),
         teacher=teacher,
         augment=torch_generator(

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from fedprune.common.artifacts.description_file import read_description
 from fedprune.common.errors import IntegrityError
-from fedprune.common.parsing import parse_json
+from fedprune.common.parsing import other_kind, parse_json
 from fedprune.common.spec import DIGEST_SIZE, digest_of
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.text import printable
@@ -29,7 +29,7 @@ _DIMS = 8
 _NUMBER = re.compile(r"[0-9]{1,8}")
 _HEAD = 8  # bytes of the length of the header
 _ARRAYS = (".npz", ".npy")
-_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+_START = 64  # bytes that show the kind of a file
 _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -113,17 +113,14 @@ def read_tensors_file(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def refuse_pickle(path: Path, data: bytes) -> None:
-    """Refuse a pickled model, with how to convert it, and arrays of data.
+    """Refuse a pickled model, with how to convert it, and files that are no model.
 
     Raises:
-        IntegrityError: If name or first bytes are those of a pickle, or of arrays.
+        IntegrityError: If name or first bytes are those of a pickle, of arrays, of a
+            picture, of a text or of ONNX.
     """
     if path.suffix.lower() in _ARRAYS:
         msg = f"{path} holds data (NumPy arrays), no model; as data: task.data=npz:FILE"
-        raise IntegrityError(msg)
-    if data.startswith(_PICTURES):
-        msg = f"{path} is a picture; want a model (.safetensors, .fpz), a run folder or"
-        msg += " one of its files"
         raise IntegrityError(msg)
     # A safetensors header of 640 bytes begins like a pickle, but its ninth byte is {.
     pickled = data.startswith(_PICKLE_STARTS) and data[8:9] != b"{"
@@ -133,6 +130,10 @@ def refuse_pickle(path: Path, data: bytes) -> None:
             "Convert it once, where you trust it: "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
+        raise IntegrityError(msg)
+    if other := other_kind(path.name, data[:_START]):
+        msg = f"{path}: not a whole safetensors file but {other}; want a model "
+        msg += "(.safetensors, .fpz), a run folder or one of its files"
         raise IntegrityError(msg)
 
 

@@ -8,9 +8,12 @@ Every message is ONE msgpack array in its shortest form, of nil, bool, int, floa
 str, bin and arrays only (no map, ext, timestamp, float32)::
 
     message    = [version = 2, kind, field, ..., digest]
-    digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10)
-    kind       = 1 plan | 2 shared | 3 update | 4 weights | 5 broadcast | 6 stored
-                 | 7 full | 8 change | 9 model | 10 codebook | 11 mask
+    digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10);
+                 of a plan only of those in front of the message in its shared part
+                 (the header of that bin is covered), then of that message's own digest
+    kind       = 2 shared | 3 update | 4 weights | 5 broadcast | 6 stored | 7 full
+                 | 8 change | 9 model | 10 codebook | 11 mask | 12 plan; 1 was a plan
+                 whose digest covered all of it, and is read no longer
 
 Order of the checks: size cap, structure of the frame (bounded items and depth),
 version and kind, digest, then every field.  The digest detects damage and mix-ups; the
@@ -21,7 +24,7 @@ bool coded and bin data: ``entropy/byte_runs.py`` and ``messages/text.py``.
 A *row* is one output of a weight of two or more dimensions, or one whole tensor of
 fewer.
 
-1 plan     client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
+12 plan    client_id str, acknowledged int (0..round-1), shared bin = message of kind 2
 2 shared   run_id str, round int, phase str, settings, structure digest,
            size of structure_json, text structure_json, broadcast,
            teacher digest | empty, teacher broadcast | nil,
@@ -59,7 +62,8 @@ fewer.
 delta      = as ``delta/format.py`` specifies
 
 bitmaps: highest bit first, padding bits 0.
-A change of these bytes needs a new version; the golden messages in the tests keep it.
+A change of these bytes needs a new version, or of one kind's a new kind; the golden
+messages in the tests keep it.
 
 Example: the weights 1, -0.5, 0, 2 as float32::
 
@@ -114,6 +118,7 @@ from fedprune.common.codec.messages.plan import (
     encode_broadcast,
     encode_plan,
     encode_shared,
+    read_shared,
 )
 from fedprune.common.codec.messages.stored import (
     decode_stored,
@@ -124,7 +129,6 @@ from fedprune.common.codec.messages.update import (
     Expected,
     decode_update,
     encode_update,
-    fixed_bytes,
 )
 from fedprune.common.codec.messages.weights import (
     check_finite,
@@ -174,7 +178,6 @@ __all__ = [
     "encode_update",
     "encode_weights",
     "exact_grid",
-    "fixed_bytes",
     "grid_values",
     "ideal_bytes",
     "is_grid",
@@ -182,6 +185,7 @@ __all__ = [
     "on_grid",
     "positions_of",
     "quantise_delta",
+    "read_shared",
     "seal",
     "unseal",
     "value_bits",

@@ -1,4 +1,8 @@
-"""The frame of every message: one strict msgpack array with a digest at its end."""
+"""The frame of every message: one strict msgpack array with a digest at its end.
+
+A plan holds a message that all clients share, of megabytes.  The digest of that message
+stands for it in the digest of the plan, so that to address a plan hashes a few bytes.
+"""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -36,7 +40,6 @@ _NUMBERS = _RUNS | _ARRAYS | _SIGNED | {
 class Kind(IntEnum):
     """Kinds of messages; the values are on the wire."""
 
-    PLAN = 1
     SHARED = 2
     UPDATE = 3
     WEIGHTS = 4
@@ -47,20 +50,23 @@ class Kind(IntEnum):
     MODEL = 9
     CODEBOOK = 10
     MASK = 11
+    PLAN = 12  # 1 was a plan whose digest covered all of it
 
 
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:
     """Return the message ``[version, kind, *fields, digest]``."""
-    body = pack([VERSION, int(kind), *fields, bytes(DIGEST_SIZE)])
-    body = body[: -len(_TAIL) - DIGEST_SIZE]
-    return body + _TAIL + _digest(body)
+    items = [VERSION, int(kind), *fields]
+    packed = pack([*items, bytes(DIGEST_SIZE)])
+    body = memoryview(packed)[: -len(_TAIL) - DIGEST_SIZE]
+    return b"".join((body, _TAIL, _digest(kind, body, items[-1])))
 
 
 def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
     """Return the fields of a message, which are not validated yet.
 
     Checked in this order: size, structure of the frame, version and kind, digest.  The
-    digest detects damage; it does not protect against a hostile sender.
+    digest detects damage; it does not protect against a hostile sender.  Damage in the
+    message inside a plan is found when that one is unsealed.
 
     Raises:
         PayloadError: If the bytes are not a message of this version and kind.
@@ -75,7 +81,7 @@ def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
     if type(items[-1]) is not bytes or len(items[-1]) != DIGEST_SIZE:
         _refuse("digest", f"{shown(items[-1])}; want {DIGEST_SIZE} bytes")
     body = memoryview(data)[: -len(_TAIL) - DIGEST_SIZE]
-    if _digest(body) != items[-1]:
+    if _digest(kind, body, items[-2]) != items[-1]:
         detail = "differs from the bytes: damaged on the way"
         raise PayloadError(Reason.BAD_DIGEST, "digest", detail)
     return items[_HEAD:-1]
@@ -181,8 +187,21 @@ def _number(data: bytes, position: int, field: str) -> tuple[int, int]:
     return number, end
 
 
-def _digest(body: bytes | memoryview) -> bytes:
-    return blake2b(body, digest_size=DIGEST_SIZE).digest()
+def _digest(kind: Kind, body: memoryview, last: object) -> bytes:
+    """Return the digest of a message.
+
+    Args:
+        kind: Its kind.
+        body: Its bytes in front of the digest.
+        last: Its last item in front of the digest; if a bin, the body ends with it.
+    """
+    state = blake2b(digest_size=DIGEST_SIZE)
+    if kind is Kind.PLAN and type(last) is bytes and len(last) >= DIGEST_SIZE:
+        state.update(body[: -len(last)])
+        state.update(body[-DIGEST_SIZE:])
+    else:
+        state.update(body)
+    return state.digest()
 
 
 def _check_head(version: object, found: object, kind: Kind) -> None:

@@ -180,11 +180,20 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        message = f"cannot read {path}: {error.strerror}"
+        message = f"cannot read {path}: {error.strerror}; {_wanted(path)}"
         raise ConfigError(message) from error
     except UnicodeDecodeError as error:
         message = f"{path}: byte {error.start} is not UTF-8; want a TOML text file"
         raise ConfigError(message) from error
+
+
+def _wanted(path: Path) -> str:
+    """Return what to name instead of a file that cannot be read."""
+    if (path / "manifest.json").is_file():
+        return f"it is a run: want {path / 'config.toml'}, or --resume {path}"
+    if path.is_dir():
+        return "want a TOML file in it, such as fedprune.toml"
+    return "want a TOML file; fedprune init DIR writes one"
 
 
 def _parse(text: str, name: str) -> Table:

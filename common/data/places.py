@@ -17,6 +17,7 @@ SKLEARN = ("digits", "diabetes")
 PARQUET = ("mnist", "cifar10")
 
 KNOWN = (*SKLEARN, *PARQUET)
+_HUB = ("hf", "huggingface", "datasets")  # what others call data sets of the Hub
 
 
 def check_early(config: Config) -> None:
@@ -129,7 +130,10 @@ def _check_code(source: str) -> None:
     try:
         check_reference(source)
     except ConfigError as error:
-        near = did_you_mean(source.partition(":")[0], (*KNOWN, *DATA_KINDS))
+        prefix, _, rest = source.partition(":")
+        near = did_you_mean(prefix, (*KNOWN, *DATA_KINDS))
+        if prefix in _HUB:
+            near = f"; did you mean '{PREFIX}:{rest}'?"
         msg = (
             f"there is no data source '{source}'{near} ({error}; "
             f"known: {', '.join(KNOWN)}, npz:FILE, folder:DIR, parquet:DIR, "

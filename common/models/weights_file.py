@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.common.parsing import other_kind
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.text import and_more
 
@@ -22,6 +23,7 @@ METADATA_KEY = "fedprune"
 
 _COUNTER = "num_batches_tracked"
 _NAMES_SHOWN = 8
+_START = 64  # bytes that show the kind of a file
 
 
 def save_weights(path: str | Path, model: nn.Module, metadata: dict[str, str]) -> None:
@@ -88,7 +90,7 @@ def _check_kind(path: Path) -> None:
         msg = f"there is no weights file '{path}'"
         raise ConfigError(msg)
     with path.open("rb") as file:
-        start = file.read(9)
+        start = file.read(_START)
     # A safetensors header of 640 bytes also begins with 80 02; its text follows.
     pickled = start.startswith(_PICKLE_STARTS) and start[8:9] != b"{"
     if path.suffix.lower() in _PICKLE_SUFFIXES or pickled:
@@ -99,6 +101,10 @@ def _check_kind(path: Path) -> None:
             f"  save_file(torch.load('{path.name}', weights_only=True), "
             f"'{path.stem}.safetensors')"
         )
+        raise ConfigError(msg)
+    if other := other_kind(path.name, start):
+        msg = f"'{path}' is {other}; want weights in a safetensors file, such as the "
+        msg += "model/final.safetensors of a run"
         raise ConfigError(msg)
 
 

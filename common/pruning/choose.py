@@ -98,6 +98,29 @@ def choose_keep(  # noqa: PLR0913 - the settings of a cut, all of them named
     return found
 
 
+def smallest_cut(
+    structure: Structure,
+    keep: Mask,
+    *,
+    floor: int,
+    step_cap: float,
+    width_multiple: int,
+) -> Mask:
+    """Return the keep mask of the smallest network that one cut can leave.
+
+    It is the end of :func:`choose_keep` for targets that are far away.
+    """
+    found = keep.copy()
+    for group in structure.groups:
+        order = group.units[keep[group.units]][::-1]
+        channels = structure.channels[order].astype(np.int64)
+        width = int(structure.channels[group.units].sum())
+        cuts = legal_cuts(channels, width, floor=floor, width_multiple=width_multiple)
+        most = _capped(channels, cuts, step_cap)
+        found[order[: cuts[most - 1] if most else 0]] = False
+    return found
+
+
 def _order(group: PruningGroup, keep: Mask, importance: Vector) -> NDArray[np.int32]:
     """Return the kept units of a group, least important first, then by number."""
     units = group.units[keep[group.units]]

@@ -160,7 +160,8 @@ class Reach:
             if share >= _LEAST_SHOWN
         ]
         held = f"; what holds the rest: {', '.join(parts[:_MOST])}" if parts else ""
-        return f"FLOPs can go down to {100 * self.flops:.1f} %{held}"
+        least = f"{100 * self.flops:.1f} % of the FLOPs"
+        return f"the smallest network that the structure allows has {least}{held}"
 
 
 def reach_of(structure: Structure, whole: Mapping[tuple[str, int], str]) -> Reach:

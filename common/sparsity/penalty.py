@@ -54,14 +54,18 @@ class _ProximalStep:
 
     Attributes:
         measured: Tensors whose root mean square is a unit's magnitude.
+        sizes: Entries that each kept unit has in them, >= 1, float64[units + 1].
         changed: Tensors that are multiplied by the unit's factor.
+        aimed: Those of them with a unit that shrinks: the others' factors are all 1.
         thresholds: Threshold of each kept unit for a whole round, float64[units + 1].
         input: Name of the method's input for the magnitudes.
         method: Returns the factor on each unit, 0..1.
     """
 
     measured: tuple[_Slice, ...]
+    sizes: Tensor
     changed: tuple[_Slice, ...]
+    aimed: tuple[_Slice, ...]
     thresholds: Tensor
     input: str
     method: Method
@@ -94,7 +98,11 @@ class Penalty:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Names of the tensors that the penalty may change, without repeats."""
+        """Names of the tensors that the penalty may change, without repeats.
+
+        Also those without a target: which tensors have dual weights, whose sums are
+        rounded, does not depend on the targets.
+        """
         names = [part.tensor for one in self.units for part in one.changed]
         names += [name for one in self.entries for name in one.thresholds]
         return tuple(dict.fromkeys(names))
@@ -155,12 +163,12 @@ def _shrink_units(
     one: _ProximalStep, tensors: Mapping[str, Tensor], share: float
 ) -> None:
     """Multiply each unit by the factor that the method gives for its magnitude."""
-    magnitude = _magnitudes(one.measured, tensors, len(one.thresholds) - 1)
+    magnitude = _magnitudes(one.measured, one.sizes, tensors)
     threshold = share * one.thresholds.to(magnitude.device, magnitude.dtype)
     targets = threshold > 0.0  # before the method has the threshold in its hands
     found = one.method(**{one.input: magnitude, "threshold": threshold})
     factor = checked_factor(one.method, found, magnitude, targets)
-    for part in one.changed:
+    for part in one.aimed:
         value = tensors[part.tensor]
         shape = [1] * value.dim()
         shape[part.dim] = -1
@@ -168,22 +176,32 @@ def _shrink_units(
 
 
 def _magnitudes(
-    measured: tuple[_Slice, ...], tensors: Mapping[str, Tensor], units: int
+    measured: tuple[_Slice, ...], sizes: Tensor, tensors: Mapping[str, Tensor]
 ) -> Tensor:
     """Return the root mean square of each kept unit, float64[units + 1]."""
     device = tensors[measured[0].tensor].device if measured else CPU
-    total = torch.zeros(units + 1, dtype=wide_type(device), device=device)
-    count = torch.zeros_like(total)
+    total = torch.zeros(len(sizes), dtype=wide_type(device), device=device)
+    last, square = "", total
+    for part in measured:
+        if part.tensor != last:  # a tensor with units in both dimensions comes twice
+            last, square = part.tensor, wide(tensors[part.tensor].detach()).square()
+        rest = [d for d in range(square.dim()) if d != part.dim]
+        summed = square.sum(dim=rest) if rest else square
+        total.index_add_(0, part.units.to(device), summed)
+    return torch.sqrt(total / sizes.to(device, total.dtype))
+
+
+def _sizes(
+    measured: tuple[_Slice, ...], tensors: Mapping[str, Tensor], units: int
+) -> Tensor:
+    """Return the entries that each kept unit has, >= 1, float64[units + 1]."""
+    count = torch.zeros(units + 1, dtype=torch.float64)
     for part in measured:
         value = tensors[part.tensor]
-        square = wide(value.detach()) ** 2
-        places = part.units.to(device)
-        rest = [d for d in range(value.dim()) if d != part.dim]
-        total.index_add_(0, places, square.sum(dim=rest) if rest else square)
         size = float(value.numel() // max(value.shape[part.dim], 1))
-        ones = torch.full((len(places),), size, dtype=total.dtype, device=device)
-        count.index_add_(0, places, ones)
-    return torch.sqrt(total / torch.clamp(count, min=1.0))
+        ones = torch.full((len(part.units),), size, dtype=torch.float64)
+        count.index_add_(0, part.units, ones)
+    return torch.clamp(count, min=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,26 +273,39 @@ def build_penalty(
         for name, (measured, changed) in measures.items()
     }
     strength = spec.strength / len(proximal)
-    return Penalty(
-        units=tuple(
-            _ProximalStep(
-                measured=measured,
-                changed=changed,
-                thresholds=strength
-                * _medians(structure, keep, measured, tensors, spec.targets),
-                input=name,
-                method=one,
+    units: list[_ProximalStep] = []
+    for one in proximal:
+        for name, (measured, changed) in measures.items():
+            if name not in one.needs or not measured:
+                continue
+            sizes = _sizes(measured, tensors, int(keep.sum()))
+            magnitude = _magnitudes(measured, sizes, tensors)
+            medians = _medians(structure, keep, magnitude, spec.targets)
+            thresholds = strength * medians
+            units.append(
+                _ProximalStep(
+                    measured=measured,
+                    sizes=sizes,
+                    changed=changed,
+                    aimed=_aimed(changed, thresholds),
+                    thresholds=thresholds,
+                    input=name,
+                    method=one,
+                )
             )
-            for one in proximal
-            for name, (measured, changed) in measures.items()
-            if name in one.needs and measured
-        ),
+    return Penalty(
+        units=tuple(units),
         entries=tuple(
             _Entries(thresholds=_entry_thresholds(tensors, spec), method=one)
             for one in proximal
             if "entries" in one.needs
         ),
     )
+
+
+def _aimed(slices: tuple[_Slice, ...], thresholds: Tensor) -> tuple[_Slice, ...]:
+    """Return the slices with a unit that shrinks."""
+    return tuple(one for one in slices if bool((thresholds[one.units] > 0.0).any()))
 
 
 def _free(slices: tuple[_Slice, ...], frozen: tuple[str, ...]) -> tuple[_Slice, ...]:
@@ -328,21 +359,15 @@ def _numbers(keep: Mask) -> NDArray[np.int64]:
 
 
 def _medians(
-    structure: Structure,
-    keep: Mask,
-    measured: tuple[_Slice, ...],
-    tensors: Mapping[str, Tensor],
-    targets: Mask | None,
+    structure: Structure, keep: Mask, magnitude: Tensor, targets: Mask | None
 ) -> Tensor:
     """Return for each target the median magnitude of its group, 0 for other units.
 
     The median is over the units that stay, so that shrinking ones do not lower it.
     """
-    count = int(keep.sum())
-    magnitude = _magnitudes(measured, tensors, count)
     wanted = keep if targets is None else keep & targets
     numbers = _numbers(keep)
-    medians = torch.zeros(count + 1, dtype=torch.float64)
+    medians = torch.zeros(len(magnitude), dtype=torch.float64)
     for group in structure.groups:
         alive = group.units[keep[group.units]]
         chosen = alive[wanted[alive]]
@@ -400,8 +425,8 @@ class DualSteps:
         self._done += 1
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                self._dual[name] += parameter - self._used[name]
-                parameter.copy_(self._dual[name])
+                parameter.sub_(self._used[name])
+                parameter.copy_(self._dual[name].add_(parameter))
             self._penalty.shrink(self._parameters, self._done / self._steps)
             for name, parameter in self._parameters.items():
                 self._used[name].copy_(parameter)

@@ -43,6 +43,41 @@ def check_model_path(path: Path) -> None:
         raise ConfigError(msg)
 
 
+def check_folder(path: Path, want: str = "a folder") -> None:
+    """Refuse a folder that is a file, or lies below one; a missing one is accepted.
+
+    Args:
+        path: The folder.
+        want: What is wanted in its place, for the error.
+
+    Raises:
+        ConfigError: If it is a file; the message names that.
+    """
+    place = _file_in_place(path)
+    if place is not None:
+        msg = f"{place} is a file; want {want}"
+        raise ConfigError(msg)
+
+
+def why_no_folder(path: Path, error: OSError) -> str:
+    """Return the reason why a folder cannot be made, with the file in its place."""
+    place = _file_in_place(path)
+    if place is not None:
+        return f"{place} is a file; want a folder"
+    return error.strerror or str(error)
+
+
+def _file_in_place(path: Path) -> Path | None:
+    """Return the file at a path of a folder, or at a part of it; None without one."""
+    for place in (path, *path.parents):
+        try:
+            if place.is_file():
+                return place
+        except OSError:  # not allowed to look there
+            return None
+    return None
+
+
 def make_folder(path: Path) -> None:
     """Make a folder with its parents; an existing one is left as it is.
 
@@ -52,9 +87,24 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"cannot make the folder {path}: {error.strerror or error}"
+        msg = f"cannot make the folder {path}: {why_no_folder(path, error)}"
         raise ConfigError(msg) from error
     _check_writable(path)
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a folder that cannot be made or written into, before the work for it.
+
+    Raises:
+        ConfigError: If it, or what is there of its path, is a file or not writable.
+    """
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        msg = f"cannot make the folder {path}: {there} is a file; want another folder"
+        raise ConfigError(msg)
+    _check_writable(there)
 
 
 def check_output(path: Path, ending: str) -> None:
@@ -108,7 +158,7 @@ def make_private_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        msg = f"cannot use the folder {path}: {error.strerror or error}"
+        msg = f"cannot use the folder {path}: {why_no_folder(path, error)}"
         raise ConfigError(msg) from error
     _check_writable(path)
 
@@ -179,6 +229,7 @@ def check_readable(path: Path, advice: str) -> None:
     try:
         path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError) as error:
+        check_folder(path.parent)
         msg = f"{path} is missing; {advice}"
         raise ConfigError(msg) from error
     except OSError as error:

@@ -11,7 +11,7 @@ A second call adds clients and keeps existing files.
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -117,6 +117,30 @@ def make_certificates(
     for name in clients:
         written += _make_client(folder, name)
     return written
+
+
+def certificate_lines(
+    path: Path, written: Sequence[Path], clients: Sequence[str]
+) -> Iterator[str]:
+    """Yield what there is to say beside the files that a call has written.
+
+    Args:
+        path: The folder.
+        written: The files that ``make_certificates`` returned.
+        clients: Names of the clients that it was given.
+    """
+    folder = CertFolder(path)
+    made = {file.parent for file in written}
+    for name in dict.fromkeys(clients):
+        if folder.clients / name not in made:
+            yield f"client {name} has its key already: {folder.clients / name}"
+    if not written:
+        yield (
+            f"nothing was written: {path} has it all; --client ID adds a key, "
+            "--host NAME makes the server's certificate anew"
+        )
+    if clients:
+        yield f"copy {folder.clients}/ID to each device; keep ca.key off them"
 
 
 def _make_ca(folder: CertFolder, days: int) -> list[Path]:

@@ -107,7 +107,8 @@ class Service:
             return
         check_port("--metrics", *parse_address("--metrics", self._metrics))
         if find_spec("prometheus_client") is None:
-            msg = "--metrics needs prometheus-client: pip install 'fedprune[ops]'"
+            msg = "--metrics needs 'prometheus-client', which is not installed; "
+            msg += "run: pip install 'fedprune[ops]'"
             raise ConfigError(msg)
 
     def __exit__(

@@ -328,7 +328,8 @@ def open_link(state: Path) -> Link:
         IntegrityError: If its description is broken.
     """
     path = state / "link.json"
-    check_readable(path, f"{state} is not a state folder of fedprune serve")
+    advice = f"{state} is not a state folder of fedprune serve: start a server there, "
+    check_readable(path, f"{advice}or name its folder: --state DIR")
     try:
         found = read_json_object(path)
         tls = found["tls"]

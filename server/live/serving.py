@@ -162,5 +162,6 @@ def _listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         msg = f"--watch-at: cannot listen at {host}:{port}: {error.strerror or error}"
+        msg += f"; want another port, or {host}:0 for a free one"
         raise ConfigError(msg) from error
     return found

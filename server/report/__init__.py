@@ -36,13 +36,14 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
         The file that was written.
 
     Raises:
-        ConfigError: If no run is given, one is no run folder, or the file cannot be
-            written there.
+        ConfigError: If no run is given, one is given twice or is no run folder, or the
+            file cannot be written there.
         IntegrityError: If a file of a run is broken.
     """
     if not runs:
         msg = "no run to report on; want at least one run folder"
         raise ConfigError(msg)
+    _check_different(runs)
     found = [printable_run(read_run(path)) for path in runs]
     place = runs[0] / "report.html"
     if len(runs) > 1:
@@ -51,6 +52,15 @@ def write_report(runs: Sequence[Path], output: Path | None = None) -> Path:
     check_output(target, ".html")
     write_bytes_atomic(target, _page(found).encode(errors="replace"))
     return target
+
+
+def _check_different(runs: Sequence[Path]) -> None:
+    """Refuse to compare a run with itself, by whatever path it is named."""
+    places = [path.resolve() for path in runs]
+    for number, path in enumerate(runs):
+        if places.index(places[number]) < number:
+            msg = f"{path}: this run is named twice; want each run once"
+            raise ConfigError(msg)
 
 
 def report_on_end(folder: RunFolder) -> str:

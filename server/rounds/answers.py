@@ -97,7 +97,7 @@ def accept_answer(
         status=Status.ACCEPTED,
         bytes_down=bytes_down,
         bytes_up=len(data),
-        bytes_fixed=codec.fixed_bytes(data),
+        bytes_fixed=update.fixed,
         num_examples=weight,
         norm=norm,
         factor=factor,

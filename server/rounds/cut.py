@@ -11,7 +11,7 @@ from fedprune.common.methods.kinds import CONSENSUS, IMPORTANCE
 from fedprune.common.methods.method import Side, finite_numbers
 from fedprune.common.methods.registry import find
 from fedprune.common.methods.schedule import density_at
-from fedprune.common.pruning.choose import choose_keep
+from fedprune.common.pruning.choose import choose_keep, smallest_cut
 from fedprune.common.pruning.choose_blocks import choose_blocks
 from fedprune.common.pruning.cost import is_met, is_near, shares
 from fedprune.common.pruning.importance import is_informative, normalise, weight_scores
@@ -21,7 +21,7 @@ from fedprune.common.pruning.plan import child_plan
 from fedprune.common.seeding import Use, generator
 from fedprune.common.spec import Mask, PrunePlan, Vector
 from fedprune.common.structure.structure import Structure
-from fedprune.server.rounds.cycle import is_cutting
+from fedprune.server.rounds.cycle import first_cursor, is_cutting, rounds_left
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.state import RunSpec, ServerState, spread
 
@@ -251,6 +251,48 @@ def within_budget(
     """Return whether a network is within its budget."""
     reached = shares(structure, keep, latency)
     return all(is_met(reached[k], end) for k, end in budget_targets(config).items())
+
+
+def fewest_cuts(
+    structure: Structure, config: Config, latency: LatencyTable | None, keep: Mask
+) -> int:
+    """Return the fewest cuts that bring a network within its budget, by the caps.
+
+    It is 0 where blocks may be dropped, which no cap holds.
+    """
+    if config.prune.blocks:
+        return 0
+    count = 0
+    while not within_budget(structure, config, latency, keep):
+        smaller = smallest_cut(
+            structure,
+            keep,
+            floor=config.prune.floor,
+            step_cap=config.prune.step_cap,
+            width_multiple=config.width_multiple,
+        )
+        if bool(np.all(smaller == keep)):
+            break
+        keep, count = smaller, count + 1
+    return count
+
+
+def too_few_cuts(
+    structure: Structure, config: Config, latency: LatencyTable | None
+) -> str:
+    """Return a line where the planned cuts cannot meet the budget, else ""."""
+    rounds, cap = config.rounds, config.prune.step_cap
+    if config.privacy.hides_clients:  # its cuts are counted beforehand
+        return ""
+    least = fewest_cuts(structure, config, latency, structure.full())
+    if least <= rounds.cuts:
+        return ""
+    total = rounds_left(first_cursor(rounds), rounds, cuts=least)
+    return (
+        f"rounds.cuts = {rounds.cuts} is too few for the budget: a cut removes at most "
+        f"prune.step_cap = {cap:g} of a group's channels, so at least {least} cuts "
+        f"are made, in {total} rounds, not {rounds.total + 1}"
+    )
 
 
 def no_cut_follows(moved: ServerState, run_spec: RunSpec) -> bool:

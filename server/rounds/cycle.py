@@ -146,7 +146,7 @@ def after_round(cursor: Cursor, rounds: Rounds, *, met: bool) -> Cursor:
     return _after_finetune(cursor, rounds, met=met)
 
 
-def rounds_left(cursor: Cursor, rounds: Rounds) -> int:
+def rounds_left(cursor: Cursor, rounds: Rounds, *, cuts: int = 0) -> int:
     """Return the rounds from a place to the end, if all goes by the schedule.
 
     It goes so if no further cut is rolled back and the last one meets the budget.
@@ -154,10 +154,13 @@ def rounds_left(cursor: Cursor, rounds: Rounds) -> int:
     Args:
         cursor: Place of the next round.
         rounds: Lengths of the phases.
+        cuts: Fewest cuts that the budget still needs, as far as is known.
     """
     count = 0
     while not cursor.done:
-        met = not is_cutting(cursor, rounds) or cursor.target >= 1.0 - _CLOSE
+        cutting = is_cutting(cursor, rounds)
+        cuts -= cutting
+        met = cuts <= 0 and (not cutting or cursor.target >= 1.0 - _CLOSE)
         cursor, count = after_round(cursor, rounds, met=met), count + 1
     return count
 

@@ -100,7 +100,8 @@ class Checkpoints:
                 continue
             return Restored(state=state, refused=tuple(refused))
         if refused:
-            msg = f"no checkpoint in {self._folder} can be used: {refused[0]}"
+            msg = f"no checkpoint in {self._folder} can be used: {refused[0]}; "
+            msg += "restore the folder, or start a new run"
             raise IntegrityError(msg)
         return Restored(state=None, refused=())
 

@@ -32,6 +32,7 @@ from fedprune.common.pruning.latency import LatencyTable
 from fedprune.common.system.atomic import write_bytes_atomic, write_json_atomic
 from fedprune.common.system.json_file import read_json
 from fedprune.common.system.lock import hold, holder
+from fedprune.common.system.paths import check_folder, why_no_folder
 from fedprune.common.text import printable
 
 RUN_FORMAT = "fedprune-run/1"
@@ -85,7 +86,8 @@ class RunFolder:
             for place in (folder.checkpoints, folder.model, folder.clients):
                 place.mkdir()
         except OSError as error:
-            msg = f"cannot make the run folder {folder.path}: {error.strerror}"
+            why = why_no_folder(folder.path, error)
+            msg = f"cannot make the run folder {folder.path}: {why}"
             raise ConfigError(msg) from error
         if latency is not None:
             latency.save(folder.latency)
@@ -108,6 +110,7 @@ class RunFolder:
         """
         folder = cls(path)
         if not path.is_dir():
+            check_folder(path, _wanted(path))
             msg = f"{path}: no such run folder"
             raise ConfigError(msg)
         _refuse_links(path)
@@ -270,6 +273,13 @@ def read_json_object(path: Path) -> dict[str, object]:
         msg = f"{path}: holds a {type(value).__name__}; want a JSON object"
         raise IntegrityError(msg)
     return value
+
+
+def _wanted(path: Path) -> str:
+    """Return what is wanted in place of a file: the run folder that it lies in."""
+    around = (place for place in path.parents if RunFolder(place).manifest.is_file())
+    found = next(around, None)
+    return "a run folder" if found is None else f"the run folder: {found}"
 
 
 def _refuse_links(path: Path) -> None:

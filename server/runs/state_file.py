@@ -104,7 +104,8 @@ def state_from_bytes(
         arrays, metadata = load(data), text_of(data)
         if metadata.get("format") != _FORMAT:
             found = metadata.get("format")
-            msg = f"{name} is not a checkpoint of this version ({found})"
+            msg = f"{name} is not a checkpoint of this version ({found}, want "
+            msg += f"{_FORMAT}); manifest.json names the version that can resume it"
             raise IntegrityError(msg)
         if metadata.get("config") != identity:
             msg = f"{name} belongs to another configuration, or to another key of the "

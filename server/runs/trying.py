@@ -43,7 +43,7 @@ from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import and_more
 from fedprune.common.user_code import call_factory
-from fedprune.server.rounds.cut import budget_targets, consensus
+from fedprune.server.rounds.cut import budget_targets, consensus, too_few_cuts
 from fedprune.server.rounds.steps.reconstruction import check_reconstruct
 from fedprune.server.runs.controls.names import FRESH, kind_of
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
@@ -127,10 +127,11 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
         latency.check(found.structure)
     remarks += check_reconstruct(task.config, found.structure)
     cuts = task.config.rounds.cuts > 0
+    few = too_few_cuts(found.structure, task.config, latency) if cuts else ""
     tried = Tried(
         structure=found.structure,
         graph=found.graph,
-        remarks=remarks + tried_once.remarks,
+        remarks=(*remarks, *tried_once.remarks, *([few] if few else [])),
         metric=tried_once.metric,
         higher_is_better=task.higher_is_better,
         device=task.device.type,

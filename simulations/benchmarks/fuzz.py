@@ -21,6 +21,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from fedprune.common.codec import Kind
 from fedprune.common.errors import PayloadError
 from fedprune.simulations.benchmarks.kit.codec.files import packed_file
 from fedprune.simulations.benchmarks.kit.codec.subjects import Subject, subjects
@@ -29,6 +30,7 @@ from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 MUTANTS = 1_000_000
 _TRACED = 61  # one mutant of so many is decoded with its allocations traced
 _DIGEST = 18  # bytes of a digest and its header
+_COVERED = 16  # bytes of a plan's shared part that its digest covers, the last ones
 _DELTA = 9  # item of an update
 _SHARED = 4  # item of a plan
 _NESTED = 0.6  # of the mutants of a field that can be opened
@@ -94,14 +96,14 @@ def mutant(rng: np.random.Generator, data: bytes, *, sealed: bool) -> bytes:
     if not sealed:
         return _change_bytes(rng, data)
     items = msgpack.unpackb(data, use_list=True)[:-1]
-    nested = {1: _SHARED, 3: _DELTA}.get(items[1])
+    nested = {Kind.PLAN: _SHARED, Kind.UPDATE: _DELTA}.get(items[1])
     if nested is None or rng.random() > _NESTED:
         if rng.random() < 0.25:  # noqa: PLR2004 - a quarter of them
-            return _seal(_change_bytes(rng, data[:-_DIGEST]))
+            return _change_sealed(rng, data, items)
         _change_items(rng, items)
         return _seal_items(items)
     inner = msgpack.unpackb(items[nested], use_list=True)
-    if items[1] == 1:
+    if items[1] == Kind.PLAN:
         inner = inner[:-1]
         _change_items(rng, inner)
         items[nested] = _seal_items(inner)
@@ -109,6 +111,18 @@ def mutant(rng: np.random.Generator, data: bytes, *, sealed: bool) -> bytes:
         _change_items(rng, inner)
         items[nested] = msgpack.packb(inner)
     return _seal_items(items)
+
+
+def _change_sealed(rng: np.random.Generator, data: bytes, items: list[Any]) -> bytes:
+    """Return a message with bytes changed, of a plan in its shared part or before."""
+    if items[1] != Kind.PLAN:
+        return _seal(_change_bytes(rng, data[:-_DIGEST]))
+    shared: bytes = items[_SHARED]
+    if rng.random() < _NESTED:
+        items[_SHARED] = _seal(_change_bytes(rng, shared[:-_DIGEST]))
+        return _seal_items(items)
+    head = _change_bytes(rng, data[: -len(shared) - _DIGEST])
+    return head + shared + _digest(head + shared[-_COVERED:])
 
 
 def _try(subject: Subject, forged: bytes, outcome: Outcome, *, sealed: bool) -> None:
@@ -133,12 +147,20 @@ def _memory() -> int:
 
 
 def _seal(body: bytes) -> bytes:
-    return body + b"\xc4\x10" + blake2b(body, digest_size=16).digest()
+    return body + _digest(body)
+
+
+def _digest(covered: bytes) -> bytes:
+    return b"\xc4\x10" + blake2b(covered, digest_size=16).digest()
 
 
 def _seal_items(items: list[Any]) -> bytes:
     packed: bytes = msgpack.packb([*items, bytes(16)])
-    return _seal(packed[:-_DIGEST])
+    body, last = packed[:-_DIGEST], items[-1]
+    if items[1] != Kind.PLAN or type(last) is not bytes or len(last) < _COVERED:
+        return _seal(body)
+    # The digest of the message inside stands for it.
+    return body + _digest(body[: -len(last)] + body[-_COVERED:])
 
 
 def _change_bytes(rng: np.random.Generator, data: bytes) -> bytes:

@@ -94,7 +94,7 @@ def _on_ray() -> ModuleType:
         from fedprune.simulations.engines import on_ray  # noqa: PLC0415 - Ray is heavy
     except ImportError as error:
         msg = (
-            f"the Ray engine is not installed ({error.name}): "
+            f"the Ray engine needs '{error.name}', which is not installed; run: "
             "pip install 'fedprune[simulation]', or use --engine inprocess"
         )
         raise ConfigError(msg) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from fedprune.client.rounds.model_cache import ModelCache
+from fedprune.client.rounds.model_cache import ModelCache, Recall
 from fedprune.client.rounds.opened import OpenedPlan, open_plan
 from fedprune.client.rounds.round import run_round
 from fedprune.client.rounds.store import ClientStore, Upkeep
@@ -20,6 +20,7 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError, StorageError
+from fedprune.common.messages import RoundPlan
 from fedprune.common.methods.registry import OFF
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during, timed
@@ -41,6 +42,7 @@ from fedprune.simulations.faults.inject import answer_under
 from fedprune.simulations.faults.plan import FaultPlan
 
 _LARGE = 1 << 20  # weights of a network whose freed vectors are worth a trim
+_VARIANTS = 4  # shared parts of a round: whole, and against a few earlier broadcasts
 _CAUSE = 300  # characters of a cause, so that its place is not cut off
 
 
@@ -84,6 +86,7 @@ class Worker:
         self._faults = FaultPlan.of(task.config)
         self._upkeep = Upkeep(root)
         self._before_client = before_client
+        self._shared = Recall(_VARIANTS)
         self._hostile: HostileClients | None = None
         if task.config.attack.kind != OFF:
             self._hostile = HostileClients(task, root)
@@ -98,6 +101,7 @@ class Worker:
         """
         # One thread: more would change the order of sums, and so the bits.
         torch.set_num_threads(1)
+        self._shared = Recall(_VARIANTS)  # of this job: those of before are large
         total: Accumulator | None = None
         records: list[ClientRecord] = []
         individual_updates: list[IndividualUpdate] = []
@@ -131,6 +135,10 @@ class Worker:
             individual_updates=tuple(individual_updates),
         )
 
+    def _read_shared(self, shared: bytes, most: int) -> RoundPlan:
+        """Return what clients read of equal bytes, which is read once in a job."""
+        return self._shared.get((shared, most), lambda: codec.read_shared(shared, most))
+
     def _one(
         self, request: RoundRequest, assignment: Assignment
     ) -> _Answered | ClientRecord:
@@ -144,7 +152,9 @@ class Worker:
         try:
             most = self._cache.size
             with during(Activity.OPENING):
-                plan = codec.decode_plan(message, self._limit, max_weights=most)
+                plan = codec.decode_plan(
+                    message, self._limit, max_weights=most, read=self._read_shared
+                )
                 self._upkeep.before(plan.run_id, plan.round, assignment.client_id)
                 # A folder for each federation, as on a device: no residual of another.
                 store = ClientStore(

@@ -200,9 +200,22 @@ def _check_options(options: ExportOptions) -> None:
             f"found {options.finetune} epochs of fine-tuning; want 0 to {_MOST_EPOCHS}"
         )
         raise ConfigError(msg)
-    if options.finetune and (format_, values[:8]) != ("fpz", "codebook"):
-        msg = f"fine-tuning is for fpz with a codebook; found {format_!r}, {values!r}"
-        raise ConfigError(msg)
+    _check_finetune(options)
+
+
+def _check_finetune(options: ExportOptions) -> None:
+    """Refuse to fine-tune a codebook in a file that has none."""
+    if not options.finetune:
+        return
+    wanted = {}
+    if options.format_ != "fpz":
+        wanted["--format fpz"] = f'"{options.format_}"'
+    if not options.values.startswith("codebook"):
+        found = f'"{options.values}"' if options.values else "none"
+        wanted["--values codebook4"] = found
+    if wanted:
+        msg = f"--finetune-codebook: want {' and '.join(wanted)} beside it, found "
+        raise ConfigError(msg + " and ".join(wanted.values()))
 
 
 def _write_labels(source: Source, target: Path) -> dict[str, object]:

@@ -213,7 +213,8 @@ def _whole(model: nn.Module, example: Tensor, runtime: str) -> float:
     if runtime == "torch":
         return _least(lambda: model(example))
     if not _installed("onnx", "onnxscript", "onnxruntime"):
-        msg = "onnxruntime or onnx is not installed: pip install 'fedprune[onnx]'"
+        msg = "--runtime onnxruntime needs 'onnx', 'onnxscript' and 'onnxruntime', "
+        msg += "not all of which are installed; run: pip install 'fedprune[onnx]'"
         raise ConfigError(msg)
     with TemporaryDirectory(prefix="fedprune-") as folder:
         path = Path(folder) / "dense.onnx"

@@ -315,7 +315,8 @@ def need(*names: str) -> None:
     """Refuse when an optional package is absent; the error shows how to install it."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        msg = f"{', '.join(missing)} not installed: pip install 'fedprune[onnx]'"
+        msg = f"ONNX needs '{missing[0]}', which is not installed; "
+        msg += "run: pip install 'fedprune[onnx]'"
         raise ConfigError(msg)
 
 

@@ -14,7 +14,6 @@ Repo = Annotated[
     str, typer.Argument(metavar="OWNER/NAME", help="Repository of the hub.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the place.")]
 
 _MB = 1 << 20
 
@@ -42,7 +41,12 @@ def push(
         bool, typer.Option("--trust-code", help="Run code that the run names.")
     ] = False,
     as_json: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print only the commit; of a dry run nothing."
+        ),
+    ] = False,
 ) -> None:
     """Send the final network of a run and its card to the Hugging Face hub."""
     from fedprune.common.tasks.own import load_given
@@ -92,7 +96,9 @@ def pull(
         int, typer.Option(min=1, metavar="MIB", help="Largest model file.")
     ] = 1024,
     as_json: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only the paths.")
+    ] = False,
 ) -> None:
     """Read a network of the Hugging Face hub, check it, and write it into a folder."""
     from fedprune.simulations.hub.pull import pull as pull_files

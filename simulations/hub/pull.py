@@ -21,7 +21,7 @@ from fedprune.common.description import Description
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.parsing import parse_json
 from fedprune.common.system.atomic import write_bytes_atomic
-from fedprune.common.system.paths import make_folder
+from fedprune.common.system.paths import check_new_folder, make_folder
 from fedprune.common.text import printable
 from fedprune.common.trust import code_of_model
 from fedprune.common.user_code import PYTHON
@@ -84,6 +84,7 @@ def pull(
     if taken is not None:
         msg = f"{taken} exists and is not replaced; want another folder"
         raise ConfigError(msg)
+    check_new_folder(directory)
     place = Repository(api or default_api(), repo)
     held = place.look(revision)
     facts, sizes = _facts(place, held, digest)

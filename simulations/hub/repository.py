@@ -59,7 +59,8 @@ def default_api() -> "HfApi":
         ConfigError: If the extra is missing.
     """
     if find_spec("huggingface_hub") is None:
-        msg = "huggingface_hub not installed: pip install 'fedprune[hub]'"
+        msg = "the hub needs 'huggingface_hub', which is not installed; "
+        msg += "run: pip install 'fedprune[hub]'"
         raise ConfigError(msg)
     from huggingface_hub import HfApi  # noqa: PLC0415 - an extra, and slow to load
 

@@ -56,8 +56,9 @@ def inspect_path(path: Path) -> Info:
             any other file that a run leaves in its folder.
 
     Raises:
-        ConfigError: If it is another kind of file or missing.
-        IntegrityError: If it is broken.
+        ConfigError: If it is missing or no plain file, or a configuration with a
+            mistake.
+        IntegrityError: If it is broken, or another kind of file.
     """
     if path.is_dir():
         return _inspect_run(path)

@@ -1,6 +1,7 @@
 """Content of the files that a run leaves beside its models and its plan."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,17 +12,22 @@ from fedprune.common.config import Config, parse_config, toml_value
 from fedprune.common.errors import IntegrityError
 from fedprune.common.structure.structure import Structure
 from fedprune.common.system.json_file import read_json
+from fedprune.common.system.lock import holder
 from fedprune.common.text import and_more, printable
 from fedprune.server.report.text import count, size
 from fedprune.server.runs.events import describe, read_events
 from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RUN_FORMAT, read_json_object
+from fedprune.server.runs.parts import read_checked
+from fedprune.simulations.inspection.stored import read_message, read_residual
 from fedprune.simulations.inspection.tensors import in_order
 
 Info: TypeAlias = dict[str, object]
 Rows: TypeAlias = list[tuple[str, str]]
 
 CHECKPOINTS = "fedprune-checkpoint/"
+_STRUCTURE = re.compile(r"structure-[0-9a-f]{32}\.json")  # in a client store
+_PART = re.compile(r"-part-(?P<digest>[0-9a-f]{64})\.safetensors$")
 _LAST = 5  # events that are shown, the last ones
 _DEEP = 3  # levels of a JSON object that are shown, below it only how much there is
 _NAMED = 8  # items of a list that are shown
@@ -36,21 +42,27 @@ def inspect_record(path: Path) -> Info | None:
         IntegrityError: If it is broken.
     """
     read = _READERS.get(path.name) or _READERS.get(path.suffix)
-    if read is None:
+    if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
+        read = _openvino
+    elif _STRUCTURE.fullmatch(path.name):
+        read = _structure
+    found = read_message(path) if read is None else read(path)
+    if found is None:
         return None
-    what, rows = read(path)
-    return {
-        "kind": "record",
-        "path": str(path),
-        "what": what,
-        "bytes": path.stat().st_size,
-        "rows": [list(row) for row in rows],
-    }
+    return _info(path, *found)
 
 
 def inspect_checkpoint(path: Path) -> Info | None:
-    """Return the content of a checkpoint or of one of its parts; None of a model."""
+    """Return the content of a checkpoint, a part of one or a residual.
+
+    None of a model.
+    """
+    names = _client_names(path)
+    if names is not None:
+        return _info(path, "part of a checkpoint", [("clients", _short(names))])
     tensors, metadata = read_tensors_file(path)
+    if residual := read_residual(path, tensors):
+        return _info(path, *residual)
     part = "-part-" in path.name
     if not part and not metadata.get("format", "").startswith(CHECKPOINTS):
         return None
@@ -59,10 +71,24 @@ def inspect_checkpoint(path: Path) -> Info | None:
         (name, f"{array.dtype} [{', '.join(map(str, array.shape))}]")
         for name, array in in_order(path, tensors, metadata)
     ]
+    return _info(path, "part of a checkpoint" if part else "checkpoint", rows)
+
+
+def _client_names(path: Path) -> list[object] | None:
+    """Return the names in a part of a checkpoint that is a list of the clients."""
+    named = _PART.search(path.name)
+    if named is None or path.read_bytes()[:1] != b"[":
+        return None
+    read_checked(path, named["digest"], "part of a checkpoint")
+    found = read_json(path)
+    return found if isinstance(found, list) else None
+
+
+def _info(path: Path, what: str, rows: Rows) -> Info:
     return {
         "kind": "record",
         "path": str(path),
-        "what": "part of a checkpoint" if part else "checkpoint",
+        "what": what,
         "bytes": path.stat().st_size,
         "rows": [list(row) for row in rows],
     }
@@ -136,6 +162,15 @@ def _lines(what: str) -> Callable[[Path], tuple[str, Rows]]:
     return read
 
 
+def _openvino(path: Path) -> tuple[str, Rows]:
+    return "weights of an OpenVINO network", [("network", path.stem + ".xml")]
+
+
+def _lock(path: Path) -> tuple[str, Rows]:
+    pid = holder(path)
+    return "lock", [("held by", "none" if pid is None else f"process {pid}")]
+
+
 def _page(path: Path) -> tuple[str, Rows]:
     return "page", [("open", f"in a browser: {path.resolve()}")]
 
@@ -174,11 +209,14 @@ _READERS: Mapping[str, Callable[[Path], tuple[str, Rows]]] = {
     "manifest.json": _manifest,
     "summary.json": _summary,
     "events.jsonl": _events,
-    "config.toml": _config,
     "labels.json": _json,
     "latency.json": _json,
+    "activities.json": _json,
+    "speedscope.json": _json,
+    ".lock": _lock,
     "metrics.csv": _lines("table"),
     "MODEL_CARD.md": _lines("text"),
+    ".toml": _config,
     ".jsonl": _lines("journal"),
     ".html": _page,
 }

@@ -40,7 +40,7 @@ def poc(
         bool, typer.Option("--json", help="Print one JSON document.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print only the path.")
+        bool, typer.Option("--quiet", "-q", help="Print only the path of the run.")
     ] = False,
 ) -> None:
     """Try a server and devices on this machine; a second call goes on."""

@@ -58,7 +58,8 @@ def print_outcome(summary: Summary, console: Console | None = None) -> None:
     _print_controls(summary, console)
     warnings = summary.get("warnings")
     for text in warnings[:_WARNINGS] if isinstance(warnings, list) else ():
-        console.print(f"warning: {printable(text)}", markup=False, highlight=False)
+        line = f"warning: {printable(text)}"  # one line, also where it is wide
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_controls(summary: Summary, console: Console) -> None:

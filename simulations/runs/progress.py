@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from fedprune.server.runs.events import (
     MAIN,
+    CutRolledBack,
     Event,
     RoundFinished,
     RunName,
@@ -53,6 +54,7 @@ class Display:
     def __init__(self) -> None:
         self.directory = ""
         self._totals: dict[RunName, int] = {}
+        self._undone: dict[RunName, int] = {}
         self._controls = 0
         self._seconds: list[float] = []
 
@@ -62,6 +64,8 @@ class Display:
             self.directory = event.directory
         if isinstance(event, RunStarted):
             self._controls = _controls(event)
+        if isinstance(event, CutRolledBack):
+            self._undone[event.run] = event.round
         self.show(event)
 
     def changed(self, event: RoundFinished) -> str:
@@ -70,9 +74,16 @@ class Display:
         self._totals[event.run] = event.rounds
         if before == event.rounds:
             return ""
-        why = "no more is cut" if event.rounds < before else "a cut is tried again"
-        label = run_label(event.run)
+        label, why = run_label(event.run), self._why(event, before)
         return f"{label}: {why}: {event.rounds} rounds in all, not {before}"
+
+    def _why(self, event: RoundFinished, before: int) -> str:
+        """Return why a run has another number of rounds than before."""
+        if self._undone.get(event.run) == event.round:
+            return "a cut is taken back"
+        if event.rounds < before:
+            return "no more is cut"
+        return "the budget is not met yet, one more cut is made"
 
     def expected(self, event: RoundFinished) -> str:
         """Return a line, once, about the time that the run will take; else "".

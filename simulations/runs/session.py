@@ -5,6 +5,7 @@ the run's folder alone.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,13 +75,27 @@ def resume_one(
     watch: str = "",
 ) -> None:
     """Resume a stopped run, maybe with a task or network of Python, and show it."""
-    with watching(wanted=bool(watch), at=watch) as page:
+    wanted = bool(watch) and not _has_finished(directory)
+    with watching(wanted=wanted, at=watch) as page:
         if page is not None:
             page.follow(lambda: directory)
         result = _resume(directory, ray_address, show, use=use, trust_code=trust_code)
     if result.was_finished and show == "table":
         print(f"{directory} has finished already; nothing was changed\n")
     _show_one(result, show)
+
+
+def _has_finished(directory: Path) -> bool:
+    """Return whether there is nothing to watch in a run, and say so if that is so."""
+    from fedprune.server.runs.folder import RunFolder
+    from fedprune.simulations.runs.resumption import finished_summary
+
+    folder = RunFolder.open(directory)
+    if finished_summary(folder) is None:
+        return False
+    told = f"no live page: {directory} has finished; its report is {folder.report}"
+    print(told, file=sys.stderr)
+    return True
 
 
 def _run(

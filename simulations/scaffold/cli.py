@@ -12,7 +12,7 @@ from fedprune.simulations.runs.session import print_json
 app = typer.Typer()
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the paths.")]
 
 
 @app.command()

@@ -71,7 +71,8 @@ def tune(
         bool, typer.Option("--json", help="Print one JSON document.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print only the path.")
+        bool,
+        typer.Option("--quiet", "-q", help="Print only the path of recommended.toml."),
     ] = False,
 ) -> None:
     """Search for the settings that meet a target, by validation data alone."""

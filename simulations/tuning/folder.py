@@ -25,6 +25,7 @@ from fedprune.common.config import (
 )
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_bytes_atomic
+from fedprune.common.system.paths import why_no_folder
 from fedprune.common.trust import check_code, named_code, record_code
 from fedprune.simulations.tuning.record import (
     TRIALS,
@@ -81,7 +82,7 @@ def new_folder(
         folder.mkdir(parents=True, exist_ok=True)
         used = any(folder.iterdir())
     except OSError as error:
-        msg = f"cannot make the folder {folder}: {error.strerror}"
+        msg = f"cannot make the folder {folder}: {why_no_folder(folder, error)}"
         raise ConfigError(msg) from error
     if used:
         resumed = quote(str(folder))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.system.atomic import write_json_atomic
 from fedprune.common.system.json_file import read_json
+from fedprune.common.system.paths import check_folder
 
 FORMAT: Final = "fedprune-tune/1"
 TRIALS: Final = "trials.json"
@@ -159,6 +160,7 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / TRIALS
     if not path.is_file():
+        check_folder(folder, "the folder of a search")
         msg = f"{folder} is not the folder of a search: it has no {TRIALS}"
         raise ConfigError(msg)
     value = read_json(path)

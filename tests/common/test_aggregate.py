@@ -75,6 +75,8 @@ def test_the_mean_is_the_weighted_mean_in_float64(seeds):
     [
         (sparse([2e4] + [0.0] * (SIZE - 1)), 1, "delta"),
         (sparse([float("nan")] + [0.0] * (SIZE - 1)), 1, "delta"),
+        (sparse([0.0] * (SIZE - 1) + [float("nan")]), 1, "delta"),
+        (sparse([0.0] * (SIZE - 1) + [float("-inf")]), 1, "delta"),
         (sparse([float("-inf")] + [0.0] * (SIZE - 1)), 1, "delta"),
         (sparse([1.0] * (SIZE + 1)), 1, "delta"),
         (sparse([1.0] * SIZE), 0, "num_examples"),

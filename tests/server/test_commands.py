@@ -90,6 +90,23 @@ def test_certs_names_its_files_and_what_goes_where(printed, tmp_path):
     assert len(found["written"]) == len(files)
 
 
+def test_certs_that_write_nothing_or_less_say_so(printed):
+    made = printed("certs", "a", "--client", "x")
+    assert not [line for line in made if "already" in line or "nothing" in line]
+    (line,) = printed("certs", "a")
+    assert line.startswith("nothing was written: a has it all; --client ID")
+    has, nothing, copy = printed("certs", "a", "--client", "x")
+    assert has == "client x has its key already: a/clients/x"
+    assert nothing.startswith("nothing was written")
+    assert copy.startswith("copy a/")
+    some = printed("certs", "a", "--client", "x", "--client", "y")
+    assert has in some
+    assert "a/clients/y/node.key" in some
+    assert nothing not in some
+    assert printed("certs", "a", "--client", "x", "--quiet") == []
+    assert json.loads("".join(printed("certs", "a", "--json"))) == {"written": []}
+
+
 def test_stop_names_one_run_or_all_that_are_going_on(printed, link):
     assert printed("stop", "7") == ["stopped: 7"]
     assert printed("stop") == ["stopped: 7, 8"]
@@ -120,6 +137,8 @@ def test_the_health_check_asks_for_the_heartbeat_alone(printed, refused, tmp_pat
     assert f"its logs: {tmp_path / 'logs'}" in line
     (tmp_path / ALIVE).touch()
     assert printed("status", "--check", "--state", tmp_path) == []
+    found = "".join(printed("status", "--check", "--json", "--state", tmp_path))
+    assert json.loads(found) == {"state": str(tmp_path), "healthy": True}
 
 
 @pytest.mark.slow

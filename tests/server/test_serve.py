@@ -95,6 +95,12 @@ def test_a_finished_run_stays_exactly_as_it_is(command, finished, tmp_path, caps
     assert content(tmp_path) == before
 
 
+def test_a_finished_run_says_where_its_report_is(finished, capsys):
+    finished.report.write_text("x")
+    assert run_command_line(["submit", "--resume", str(finished.path)]) == 0
+    assert f"report: {finished.report}\n" in capsys.readouterr().out
+
+
 def test_a_finished_run_that_flower_starts_again_stays_as_it_is(finished, tmp_path):
     before = content(tmp_path)
     app.main(None, context(run=str(finished.path)))

@@ -1,5 +1,8 @@
 """Mistakes of a new user on the command line: a row each, its code and words."""
 
+from contextlib import contextmanager
+from dataclasses import replace
+
 import pytest
 
 from fedprune.simulations.benchmarks.kit.mistakes.files import write_files
@@ -50,3 +53,29 @@ GOOD = Answer(code=2, errors=("error: want this",), lines=("error: want this",))
 def test_an_unclear_answer_counts_as_one(answer):
     assert fault(ASKED, GOOD) == ""
     assert fault(ASKED, answer) != ""
+
+
+def test_what_works_may_answer_on_any_line_and_needs_exit_code_0():
+    fine = replace(ASKED, code=0, works=True, said=("done in HERE",))
+    answer = Answer(code=0, errors=(), lines=("done in b",), place="b")
+    assert fault(fine, answer) == ""
+    assert fault(fine, replace(answer, place="c")) != ""
+    assert fault(fine, replace(answer, code=2)) != ""
+    assert fault(replace(fine, works=False), answer) != ""  # a warning is wanted
+
+
+def test_the_name_of_the_place_stands_in_the_words():
+    @contextmanager
+    def place(command):
+        assert command(()) == 0
+        yield "7"
+
+    typed = []
+    one = replace(ASKED, words=("serve", "h:HERE"), place=place)
+    assert play(one, lambda words: typed.append(list(words)) or 0).place == "7"
+    assert typed == [[], ["serve", "h:7"]]
+
+
+def test_python_is_an_interpreter_of_its_own():
+    code = "import sys; sys.exit('error: want this')"
+    assert play(replace(ASKED, words=("python", "-c", code)), None).code == 1

@@ -1,8 +1,8 @@
 """Int8 arithmetic while a network trains: the grids of an exported int8 file.
 
 Jacob et al. 2018, arXiv:1712.05877.  Weights of convolutions, linear layers and packed
-attention lie on a grid of each output channel, ``k * s`` with ``s = max|w| / 127`` and
-k in -127..127; tables of embeddings and the inputs of these layers on one of the whole
+attention lie on a grid of each output channel, ``k * s`` with ``s = max|w| / 64`` and
+k in -64..64 (record 0095); tables of embeddings and the inputs of these layers on one of the whole
 tensor, ``(k - z) * s`` with k in 0..255 over their range, which contains 0: for inputs
 that of the batch.  Rounding is to the nearest, ties to even, and its gradient is 1
 (straight through, Bengio et al. 2013, arXiv:1308.3432).
@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from fedprune.common.models.inputs import arguments
 
-_LEVELS = 127
+_LEVELS = 64
 _CODES = 255
 _TABLE = -1  # one grid for the whole tensor
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -71,7 +71,7 @@ def levels(weight: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         axis: Dimension of its output channels, >= 0.
 
     Returns:
-        Integers as floats in the shape of the weight, -127..127, and steps > 0,
+        Integers as floats in the shape of the weight, -64..64, and steps > 0,
         float32, of shape ``[1, ..., channels, ..., 1]``.
     """
     others = [dim for dim in range(weight.dim()) if dim != axis]

@@ -4,6 +4,7 @@ All clients of a round share everything but two fields, so the shared part is en
 once (``encode_shared``) and addressed to each client (``address_plan``).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from fedprune.common.codec import checks
@@ -68,7 +69,7 @@ def encode_shared(plan: RoundPlan) -> bytes:
     )
     try:
         mask = plan.weight_mask
-        _read_shared(shared, 0 if mask is None else len(mask.keep))
+        read_shared(shared, 0 if mask is None else len(mask.keep))
     except PayloadError as error:
         msg = f"the plan of round {plan.round} would be refused: {error}"
         raise ConfigError(msg) from error
@@ -76,7 +77,7 @@ def encode_shared(plan: RoundPlan) -> bytes:
 
 
 def address_plan(shared: bytes, client_id: str, acknowledged: int) -> bytes:
-    """Return the message for one client: costs a copy and a hash.
+    """Return the message for one client: costs copies of the shared part.
 
     Raises:
         ConfigError: If the client's name is one that it would refuse.
@@ -93,6 +94,7 @@ def decode_plan(
     max_bytes: int,
     *,
     max_weights: int = DEFAULT_MAX_WEIGHTS,
+    read: Callable[[bytes, int], RoundPlan] | None = None,
 ) -> RoundPlan:
     """Return the plan in ``data``; trust nothing in it.
 
@@ -104,13 +106,16 @@ def decode_plan(
         max_bytes: Largest message accepted.
         max_weights: Weights of the receiver's own network, uncut: a weight mask
             that announces more is refused before it is unpacked.
+        read: ``read_shared``, or what recalls its results: a process that plays many
+            clients gets the same shared part again and again.
 
     Raises:
         PayloadError: If the bytes are not a plan of this version.
     """
     fields = checks.array(unseal(data, Kind.PLAN, max_bytes), "plan", _PLAN)
     client_id = checks.name(fields[0], "client_id")
-    plan = _read_shared(checks.blob(fields[2], "shared"), max_weights)
+    shared = checks.blob(fields[2], "shared")
+    plan = (read or read_shared)(shared, max_weights)
     acknowledged = checks.integer(fields[1], "acknowledged", 0, plan.round - 1)
     return replace(plan, client_id=client_id, acknowledged=acknowledged)
 
@@ -129,8 +134,16 @@ def decode_broadcast(data: bytes, max_bytes: int = checks.MAX_STORED) -> Broadca
     return read_broadcast(unseal(data, Kind.BROADCAST, max_bytes), "broadcast")
 
 
-def _read_shared(shared: bytes, max_weights: int) -> RoundPlan:
-    """Return the shared part as a plan without an address."""
+def read_shared(shared: bytes, max_weights: int) -> RoundPlan:
+    """Return the shared part as a plan without an address; trust nothing in it.
+
+    Args:
+        shared: The message of kind ``SHARED``.
+        max_weights: As for ``decode_plan``.
+
+    Raises:
+        PayloadError: If the bytes are not a shared part of this version.
+    """
     found = unseal(shared, Kind.SHARED, len(shared))
     extra = ITEMS if len(found) > _SHARED else 0
     items = checks.array(found, "shared", _SHARED + extra)

@@ -26,13 +26,14 @@ def encode_stored(plan: PrunePlan, grid: GridWeights) -> bytes:
 
 
 def decode_stored(
-    data: bytes, shapes: Callable[[PrunePlan], ModelSpec]
+    data: bytes, shapes: Callable[[PrunePlan], ModelSpec] | None = None
 ) -> tuple[PrunePlan, GridWeights]:
     """Return the prune plan and the grid of a stored broadcast.
 
     Args:
         data: What ``encode_stored`` returned.
-        shapes: Checks the plan, and returns the shapes of its network.
+        shapes: Checks the plan, and returns the shapes of its network; None = any
+            number of weights and rows, to be shown only.
 
     Raises:
         PayloadError: If the bytes are not a stored broadcast, or of another size; and
@@ -41,10 +42,12 @@ def decode_stored(
     fields = unseal(data, Kind.STORED, checks.MAX_STORED)
     items, wide, codes, levels = checks.array(fields, "stored", _FIELDS)
     plan = read_plan(items, "stored.plan")
-    spec = shapes(plan)
+    spec = None if shapes is None else shapes(plan)
     dtype = np.dtype("<i2" if checks.boolean(wide, "stored.wide") else np.int8)
-    size = dtype.itemsize * spec.size
-    steps = checks.blob(codes, "stored.codes", spec.rows)
+    rows = None if spec is None else spec.rows
+    steps = checks.blob(codes, "stored.codes", rows)
+    whole = len(checks.blob(levels, "stored.levels")) // dtype.itemsize
+    size = dtype.itemsize * (whole if spec is None else spec.size)
     found = np.frombuffer(checks.blob(levels, "stored.levels", size), dtype=dtype)
     return plan, GridWeights(
         codes=np.frombuffer(steps, dtype=np.uint8), levels=found.astype(np.int16)

@@ -34,9 +34,11 @@ class DecodedUpdate(ClientUpdate):
 
     Attributes:
         sparse: Its dequantised delta.
+        fixed: Bytes of the message that do not grow with its number of entries.
     """
 
     sparse: SparseDelta
+    fixed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,8 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
     validation = _read_validation(fields[10], most)
     covariances = _read_covariances(fields[11], expected) if told else None
     # Last: it costs most to decode.
-    delta = _read_delta(checks.blob(fields[7], "delta"), expected)
+    encoded = checks.blob(fields[7], "delta")
+    delta = _read_delta(encoded, expected)
     return DecodedUpdate(
         run_id=expected.run_id,
         round=expected.round,
@@ -184,18 +187,8 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
         covariances=covariances,
         delta=delta,
         sparse=_read_values(delta, expected),
+        fixed=len(data) - delta_parts(encoded)["entries"],
     )
-
-
-def fixed_bytes(data: bytes) -> int:
-    """Return the bytes of an update that do not grow with its number of entries.
-
-    Raises:
-        PayloadError: If the bytes are not a valid update.
-    """
-    value = unseal(data, Kind.UPDATE, checks.MAX_STORED)
-    fields = checks.array(value, "update", _FIELDS + _tells_covariances(value))
-    return len(data) - delta_parts(checks.blob(fields[7], "delta"))["entries"]
 
 
 def _tells_covariances(value: object) -> bool:

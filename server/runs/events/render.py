@@ -178,7 +178,7 @@ def figures(event: RoundFinished) -> str:
         parts.append(f"accuracy {event.accuracy:.4f}")
     elif event.validation_accuracy is not None:
         parts.append(f"validation accuracy {event.validation_accuracy:.4f}")
-    parts.append(f"loss {_number(event.loss, '.4f')}")
+    parts.append(f"loss {_number(event.loss, '.4f'):6}")  # "-" keeps the columns
     parts.append(f"density {event.density:.3f}")
     up, down = human_bytes(event.bytes_up), human_bytes(event.bytes_down)
     parts.append(f"up {up} down {down}")
@@ -192,7 +192,7 @@ def short_figures(event: RoundFinished) -> str:
     accuracy = _number(event.accuracy, ".4f")
     up, down = human_bytes(event.bytes_up), human_bytes(event.bytes_down)
     return (
-        f"{event.cycle} {event.phase!s:8} acc {accuracy} "
+        f"{event.cycle} {event.phase!s:8} acc {accuracy:6} "
         f"density {event.density:.3f} {up} / {down}"
     )
 

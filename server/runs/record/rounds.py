@@ -12,12 +12,12 @@ from fedprune.common.pruning.cost import count_cost, flops, shares
 from fedprune.common.spec import Vector, WeightMask
 from fedprune.common.text import and_more
 from fedprune.server.rounds.answers import Answers
-from fedprune.server.rounds.cut import Choice, asks_clients, coarse
+from fedprune.server.rounds.cut import Choice, asks_clients, coarse, fewest_cuts
 from fedprune.server.rounds.cycle import rounds_left
 from fedprune.server.rounds.engine import LostWorker, RoundWork
 from fedprune.server.rounds.guard import Check as GuardCheck
 from fedprune.server.rounds.records import Status
-from fedprune.server.rounds.state import ServerState, Snapshot
+from fedprune.server.rounds.state import RunSpec, ServerState, Snapshot
 from fedprune.server.rounds.steps.reconstruction import most_tell
 from fedprune.server.rounds.waiting.absence import newly_aside
 from fedprune.server.runs.context import Played, RunContext
@@ -287,7 +287,7 @@ def log_round(context: RunContext, played: Played, seconds: float) -> None:
         RoundFinished(
             run=context.name,
             round=work.plan.round,
-            rounds=work.plan.round + rounds_left(played.after.cursor, config.rounds),
+            rounds=work.plan.round + _rounds_left(context.run_spec, played.after),
             cycle=before.cursor.cycle,
             phase=work.plan.phase,
             # The closing round trains nothing: it has no training loss.
@@ -313,6 +313,14 @@ def log_round(context: RunContext, played: Played, seconds: float) -> None:
             virtual_seconds=_virtual(played),
         )
     )
+
+
+def _rounds_left(run_spec: RunSpec, after: ServerState) -> int:
+    """Return the rounds that follow, with the cuts that the budget needs at least."""
+    config, cursor, cuts = run_spec.config, after.cursor, 0
+    if not cursor.final and run_spec.privacy is None:
+        cuts = fewest_cuts(run_spec.structure, config, run_spec.latency, after.keep)
+    return rounds_left(cursor, config.rounds, cuts=cuts)
 
 
 def _virtual(played: Played) -> float | None:

@@ -1,6 +1,6 @@
 """Figures and words on the differential privacy of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf, sqrt
 
 from fedprune.common.config import Config
@@ -13,7 +13,13 @@ from fedprune.common.privacy.spending import (
 )
 from fedprune.server.runs.events import Event, PrivacySpent, of_run
 
-DELTAS = "noise on the sum of the deltas"
+MULTIPLIER = "noise_multiplier"  # of the deltas
+SERVER = "epsilon_server"
+
+_WORDS = {
+    SERVER: "epsilon against the server",
+    "epsilon_means": "epsilon against who sees means alone",
+}
 
 
 def privacy_figures(events: Sequence[Event]) -> dict[str, float] | None:
@@ -30,10 +36,13 @@ def privacy_figures(events: Sequence[Event]) -> dict[str, float] | None:
     }
 
 
-def planned_rows(
+def planned_figures(
     config: Config, epsilon: float | None, delta: float | None
-) -> dict[str, object]:
-    """Return the noise that a run would need, by names in words.
+) -> dict[str, float]:
+    """Return the noise that a run would need.
+
+    Noise multipliers are standard deviations over the bound of a client's share:
+    ``privacy.clip`` for deltas.
 
     Args:
         config: Rounds and cohort.
@@ -44,48 +53,75 @@ def planned_rows(
         ConfigError: If no epsilon is given, one of them is out of its range, or the
             accountant is not installed.
     """
-    wanted, privacy = epsilon, config.privacy
-    if wanted is None and privacy.local_noise:
-        return _local_rows(config, delta)
-    if wanted is None:
-        wanted = privacy.epsilon
+    privacy, cohort = config.privacy, config.rounds.cohort
+    if epsilon is None and privacy.local_noise:
+        return _local_figures(config, delta)
     chance = privacy.delta if delta is None else delta
-    if wanted is None or not 0.0 < wanted < inf or not 0.0 < chance < 1.0:
-        msg = f"epsilon is {wanted}, delta {chance}; want --epsilon E > 0, such as 8, "
-        msg += "and 0 < delta < 1"
-        raise ConfigError(msg)
+    wanted = _checked(privacy.epsilon if epsilon is None else epsilon, chance)
     planned = plan_spending(wanted, chance, releases_of(config))
-    cohort = config.rounds.cohort
-    entry = planned.multiplier * privacy.clip / cohort
     return {
         "epsilon": wanted,
         "delta": chance,
         "rounds": config.rounds.total + 1,
-        DELTAS: f"{planned.multiplier:.4g} x privacy.clip",
-        "noise on each weight of the mean": f"{entry:.4g} (cohort of {cohort})",
+        "cohort": cohort,
+        "clip": privacy.clip,
+        MULTIPLIER: planned.multiplier,
+        "noise_on_each_weight": planned.multiplier * privacy.clip / cohort,
         **{
-            f"noise on the sum of {release}": f"{planned.of(release):.4g} x its bound"
+            f"{MULTIPLIER}_{release}": planned.of(release)
             for release in planned.releases
             if release is not Release.DELTA
         },
-        "counted": "every client in every round, drawn or not",
     }
 
 
-def _local_rows(config: Config, delta: float | None) -> dict[str, object]:
-    """Return what the noise of the clients themselves is worth, by names in words."""
+def _checked(epsilon: float | None, delta: float) -> float:
+    if epsilon is None:
+        msg = "no epsilon is given, here or as privacy.epsilon; want --epsilon E > 0, "
+        msg += "such as 8"
+        raise ConfigError(msg)
+    if not 0.0 < epsilon < inf or not 0.0 < delta < 1.0:
+        msg = f"epsilon is {epsilon}, delta {delta}; want --epsilon E > 0, such as 8, "
+        msg += "and 0 < delta < 1"
+        raise ConfigError(msg)
+    return epsilon
+
+
+def _local_figures(config: Config, delta: float | None) -> dict[str, float]:
+    """Return what the noise of the clients themselves is worth."""
     privacy, cohort = config.privacy, config.rounds.cohort
     chance = privacy.delta if delta is None else delta
     releases = releases_of(config)
     of_sum = privacy.local_noise * sqrt(cohort)
     return {
-        "epsilon against the server": epsilon_of(privacy.local_noise, chance, releases),
-        "epsilon against who sees means alone": epsilon_of(of_sum, chance, releases),
+        SERVER: epsilon_of(privacy.local_noise, chance, releases),
+        "epsilon_means": epsilon_of(of_sum, chance, releases),
         "delta": chance,
         "rounds": config.rounds.total + 1,
-        DELTAS: f"{of_sum:.4g} x privacy.clip (cohort of {cohort})",
-        "counted": "one answer a round; attempts that fail spend more",
+        "cohort": cohort,
+        "clip": privacy.clip,
+        MULTIPLIER: of_sum,
     }
+
+
+def planned_lines(figures: Mapping[str, float]) -> Iterator[str]:
+    """Yield the lines of text of ``planned_figures``."""
+    cohort = f"cohort of {figures['cohort']}"
+    for key, value in figures.items():
+        if key == "noise_on_each_weight":
+            yield f"noise on each weight of the mean: {value:.4g} ({cohort})"
+        elif key == MULTIPLIER:
+            more = f" ({cohort})" if SERVER in figures else ""
+            yield f"noise on the sum of the deltas: {value:.4g} x privacy.clip{more}"
+        elif key.startswith(MULTIPLIER):
+            what = key.removeprefix(f"{MULTIPLIER}_")
+            yield f"noise on the sum of {what}: {value:.4g} x its bound"
+        elif key not in {"cohort", "clip"}:
+            yield f"{_WORDS.get(key, key)}: {value}"
+    if SERVER in figures:
+        yield "counted: one answer a round; attempts that fail spend more"
+    else:
+        yield "counted: every client in every round, drawn or not"
 
 
 def privacy_line(summary: Mapping[str, object]) -> str:

@@ -39,7 +39,8 @@ def need_openvino() -> None:
         ConfigError: With the command that installs it.
     """
     if find_spec("openvino") is None:
-        msg = "openvino not installed: pip install 'fedprune[openvino]'"
+        msg = "OpenVINO needs 'openvino', which is not installed; "
+        msg += "run: pip install 'fedprune[openvino]'"
         raise ConfigError(msg)
 
 

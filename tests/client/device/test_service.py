@@ -194,3 +194,15 @@ def test_both_processes_share_port_and_secret_and_no_secret_is_an_argument(devic
     table = node.command[node.command.index("--node-config") + 1]
     assert 'client-id="edge-01"' in table
     assert "--insecure" not in node.command
+
+
+def test_a_state_folder_in_use_is_refused_before_the_data_are_loaded(
+    device, monkeypatch
+):
+    device.state.mkdir()
+    monkeypatch.setattr(service.subprocess, "run", lambda *_, **__: pytest.fail("late"))
+    with (
+        hold(device.state / LOCK, advice=""),
+        pytest.raises(ConfigError, match=r"is in use by process .* another --state"),
+    ):
+        device.check()

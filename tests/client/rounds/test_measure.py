@@ -171,11 +171,25 @@ def test_fewer_than_two_examples_have_no_statistics(count):
     assert measure_statistics(tiny(), make_examples(count)) is None
 
 
-def test_a_network_without_norms_has_no_moments():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    found = measure_statistics(model, make_examples(4))
+class Unused(nn.Module):
+    """A network that cannot be evaluated."""
+
+    def forward(self, x):
+        raise AssertionError
+
+
+def test_a_network_without_norms_has_no_moments_and_needs_no_forward():
+    found = measure_statistics(Unused(), make_examples(4))
     assert found is not None
+    assert found.num_examples == 4
     assert (len(found.mean), len(found.variance)) == (0, 0)
+
+
+def test_a_network_is_left_in_eval_mode_with_norms_and_without():
+    for model in (tiny(), Unused()):
+        assert model.training
+        measure_statistics(model, make_examples(4))
+        assert not model.training
 
 
 def test_a_resident_network_never_shows_the_statistics_of_the_client_before():

@@ -1,14 +1,18 @@
-"""The networks that a process keeps: each client finds every buffer as it was made."""
+"""What a process keeps: networks as they were made, and values by their keys."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from helpers.tiny_federation import Tiny, make_task
 
-from fedprune.client.rounds.model_cache import ModelCache
+from fedprune.client.rounds.model_cache import ModelCache, Recall
 from fedprune.common.errors import DataError
-from fedprune.common.messages import Statistics
+from fedprune.common.messages import Broadcast, Statistics
 from fedprune.common.models.flat import get_weights
+from fedprune.common.sparsity.penalty import PenaltySpec
+from fedprune.common.spec import PrunePlan, weights_digest
 from fedprune.server.runs.trying import try_network
 
 
@@ -83,3 +87,67 @@ def test_only_averaged_buffers_caches_and_counters_may_change_in_training(made):
         DataError, match=r"^training changed 'steps', .* averaged; want"
     ):
         cache.check_constants(structure, keep, model)
+
+
+def test_equal_keys_are_made_once_and_only_the_last_are_kept():
+    made = []
+    recall = Recall(2)
+
+    def value_of(key):
+        return recall.get(key, lambda: made.append(key) or f"of {key}")
+
+    assert [value_of(key) for key in (1, 1, 2, 1, 3, 1, 2)] == [
+        "of 1", "of 1", "of 2", "of 1", "of 3", "of 1", "of 2",
+    ]  # fmt: skip
+    assert made == [1, 2, 3, 2]
+
+
+def test_what_cannot_be_made_is_not_remembered():
+    recall = Recall(1)
+
+    def fail(key="not now"):
+        raise DataError(key)
+
+    with pytest.raises(DataError):
+        recall.get("it", fail)
+    assert recall.get("it", lambda: 5) == 5
+
+
+def test_of_equal_keys_the_first_is_kept():
+    first, second = bytes([1] * 300), bytes([1] * 300)
+    assert first is not second
+    recall = Recall(1)
+    assert recall.get(first, lambda: 5) == recall.get(second, lambda: 6) == 5
+    (kept,) = recall._values
+    assert kept is first
+
+
+def test_a_penalty_is_built_anew_where_anything_differs(made):
+    cache, structure, weights = made
+    full = PrunePlan(structure=structure.digest, keep=structure.full())
+    part = replace(full, keep=np.arange(structure.units) > 0, parent=full.digest)
+    one = np.arange(structure.units) == 1
+    spec = PenaltySpec(name="bn-l1", strength=0.5, targets=one)
+
+    def built(spec=spec, plan=full, factor=1):
+        size = structure.spec(plan.keep).size
+        values = weights[:size] * np.float32(factor)
+        digest = weights_digest(values)
+        sent = Broadcast(plan=plan, weights=b"", digest=digest, statistics=None)
+        return cache.penalty(structure, sent, values, spec)
+
+    variants = [
+        {"spec": replace(spec, name="group")},
+        {"spec": replace(spec, strength=0.25)},
+        {"spec": replace(spec, targets=~one)},
+        {"spec": replace(spec, targets=None)},
+        {"spec": replace(spec, frozen=("conv1",))},
+        {"plan": part},
+        {"plan": replace(full, rollback=True)},
+        {"factor": 2},
+    ]
+    for variant in variants:
+        first = built()
+        assert built(replace(spec, targets=one.copy())) is first
+        assert built(**variant) is not first, variant
+        assert built(**variant) is built(**variant)

@@ -241,6 +241,22 @@ def test_a_header_whose_length_looks_like_a_pickle_is_none(tmp_path, length):
     assert np.array_equal(found["x"], one["x"])
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("x", b"GIF89a", "a picture"),
+        ("x.py", b"import torch\n", "a text"),
+        ("x.onnx", b"\x08\x0a", "an ONNX model"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_with_what_is_wanted(
+    name, data, kind, tmp_path
+):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(IntegrityError, match=f"but {kind}; want a model"):
+        read_tensors_file(tmp_path / name)
+
+
 @pytest.mark.parametrize("data", [b"\0", b"\xff" * 16, bytes(8) + b"{}", b"a" * 99])
 def test_any_other_bytes_are_refused(tmp_path, data):
     (tmp_path / "x.safetensors").write_bytes(data)

@@ -2,7 +2,7 @@
 
 import msgpack
 import pytest
-from helpers.codec.examples import DELTA_ITEM, body_of, edit, make_expected, seal_again
+from helpers.codec.examples import body_of, edit, make_expected, seal_again
 from helpers.codec.forgery import (
     BASE_ITEM,
     CLIENT,
@@ -26,8 +26,7 @@ from helpers.codec.forgery import (
     validation,
 )
 
-from fedprune.common import codec
-from fedprune.common.errors import PayloadError, Reason, StaleUpdate
+from fedprune.common.errors import Reason, StaleUpdate
 
 # name -> (message, field that is named, reason)
 ATTACKS = {
@@ -174,11 +173,3 @@ def test_statistics_that_were_not_asked_for_are_refused():
 def test_a_message_above_the_cap_is_refused_before_it_is_read():
     error = refusal(b"\x91" * 1001, make_expected(max_bytes=1000))
     assert error.reason == Reason.TOO_LARGE
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\x90", UPDATE[:-1], None, put(DELTA_ITEM, b"")]
-)
-def test_counting_refuses_what_is_no_update(data):
-    with pytest.raises(PayloadError):
-        codec.fixed_bytes(data)

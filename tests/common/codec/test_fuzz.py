@@ -41,10 +41,12 @@ def test_an_accepted_mutant_is_a_whole_update():
     accepted = 0
     for _ in range(600):
         try:
-            update = subject.decode(fuzz.mutant(rng, subject.data, sealed=True))
+            forged = fuzz.mutant(rng, subject.data, sealed=True)
+            update = subject.decode(forged)
         except PayloadError:
             continue
         accepted += 1
+        assert 0 < update.fixed <= len(forged)
         indices = update.delta.indices
         assert np.all(np.diff(indices) > 0)
         assert len(indices) == len(update.delta.values)
@@ -53,21 +55,6 @@ def test_an_accepted_mutant_is_a_whole_update():
         assert np.all(np.abs(sent.values) <= 10)
         assert 1 <= update.num_examples <= 1000
     assert accepted > 0
-
-
-def test_what_is_counted_is_refused_or_within_its_length():
-    rng = np.random.default_rng(1)
-    counted = 0
-    for subject in subjects()[2:-4]:  # the updates
-        for _ in range(200):
-            forged = fuzz.mutant(rng, subject.data, sealed=True)
-            try:
-                fixed = codec.fixed_bytes(forged)
-            except PayloadError:
-                continue
-            counted += 1
-            assert 0 < fixed <= len(forged)
-    assert counted > 0
 
 
 def test_random_bytes_are_refused_or_are_what_pack_writes():

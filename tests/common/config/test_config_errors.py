@@ -236,6 +236,16 @@ def test_a_missing_file_is_named(tmp_path):
         load_config(tmp_path / "none.toml")
 
 
+def test_what_is_no_file_is_refused_with_what_to_name_instead(tmp_path):
+    with pytest.raises(ConfigError, match=r"; fedprune init DIR writes one$"):
+        load_config(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match=r"want a TOML file in it, such as fedprune"):
+        load_config(tmp_path)
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(ConfigError, match=r"want .*config\.toml, or --resume "):
+        load_config(tmp_path)
+
+
 def test_a_binary_file_is_refused(tmp_path):
     path = tmp_path / "fedprune.toml"
     path.write_bytes(b"\xff\xfe")

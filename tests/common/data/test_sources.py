@@ -150,6 +150,8 @@ def test_a_bad_function_of_the_user_is_named(sources, function, message):
     [
         ("digit", "'digit'; did you mean 'digits'"),
         ("cifar-10", "did you mean 'cifar10'"),
+        ("hf:own/set", "did you mean 'hf-dataset:own/set'"),
+        ("datasets:own/set:sub", "did you mean 'hf-dataset:own/set:sub'"),
         ("", "there is no data source ''"),
         ("npy:arrays.npz", "did you mean 'npz'"),
         ("folders:pictures", "did you mean 'folder'"),

@@ -139,6 +139,22 @@ def test_a_zip_and_every_pickle_suffix_are_refused(tmp_path):
             load_weights(path, network())
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("a.safetensors", b"\x89PNG\r\n", "a picture"),
+        ("a.safetensors", "Größen".encode(), "a text"),
+        ("a.ONNX", b"\x08\x0a", "an ONNX model"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_with_what_is_wanted(
+    name, data, kind, tmp_path
+):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ConfigError, match=f"is {kind}; want weights in a safetensors"):
+        load_weights(tmp_path / name, network())
+
+
 def renamed(tensors):
     tensors["fc.weights"] = tensors.pop("fc.weight")
 

@@ -9,10 +9,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.pruning.choose import smallest_cut
 from fedprune.common.pruning.cost import count_cost, is_met, shares, width_step
 from fedprune.common.structure.tracing.find import find_structure
 
 STRUCTURES = {name: build(name)[2] for name in NETS}
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("cap", [0.1, 0.4, 1.0])
+def test_the_smallest_cut_is_that_of_a_target_out_of_reach(name, cap):
+    structure = STRUCTURES[name]
+    how = {"floor": 1, "step_cap": cap, "width_multiple": 0}
+    given_ = smallest_cut(structure, structure.full(), **how)
+    far = choose(structure, scores(structure), {"params": 1e-6}, **how)
+    assert widths(structure, given_) == widths(structure, far)
 
 
 def one_group(width=64):

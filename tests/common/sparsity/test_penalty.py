@@ -1,5 +1,6 @@
 """Proximal steps: exact zeros, in every tensor of a dead unit, and nowhere else."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -366,6 +367,58 @@ def test_a_threshold_of_zero_is_plain_training():
     plain = descend(structure, weights, None)
     for name, value in descend(structure, weights, penalty).items():
         torch.testing.assert_close(value, plain[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("targets", [0, 2])
+def test_which_weights_are_accumulated_does_not_depend_on_the_targets(targets):
+    weights, structure = example("resnet")
+    chosen = np.zeros(structure.units, dtype=bool)
+    chosen[structure.groups[0].units[:targets]] = True
+    everything = PenaltySpec(name="bn-l1+group", strength=0.5)
+    aim = replace(everything, targets=chosen)
+    penalty, whole = (
+        build_penalty(structure, structure.full(), weights, one)
+        for one in (aim, everything)
+    )
+    assert penalty.tensors == whole.tensors
+    found, wanted = (parameters_of(structure, weights * 0.01) for _ in range(2))
+    dual, sums = DualSteps(penalty, found, 20), parameters_of(structure, weights * 0.01)
+    steps = np.random.default_rng(0)
+    with torch.no_grad():
+        for done in range(1, 21):
+            used = {name: value.clone() for name, value in wanted.items()}
+            for name, value in wanted.items():
+                step = torch.from_numpy(steps.normal(size=value.shape)).float()
+                # As an optimiser: the product is not rounded.
+                value.add_(step, alpha=-0.01)
+                found[name].add_(step, alpha=-0.01)
+            dual.after_step()
+            for name in whole.tensors:
+                sums[name].copy_(sums[name] + (wanted[name] - used[name]))
+                wanted[name].copy_(sums[name])
+            penalty.shrink(wanted, done / 20)
+            for name, value in wanted.items():
+                assert torch.equal(found[name], value), (name, done)
+    dual.restore()
+    for name in whole.tensors:
+        assert torch.equal(found[name], sums[name]), name
+
+
+def test_slices_without_a_target_are_not_multiplied():
+    weights, structure = example("resnet")
+    chosen = np.zeros(structure.units, dtype=bool)
+    chosen[structure.groups[0].units[0]] = True
+    aim = PenaltySpec(name="bn-l1+group", strength=0.5, targets=chosen)
+    penalty = build_penalty(structure, structure.full(), weights, aim)
+    for one in penalty.units:
+        assert 0 < len(one.aimed) < len(one.changed)
+    tensors = parameters_of(structure, weights)
+    before = {name: value._version for name, value in tensors.items()}
+    penalty.shrink(tensors, 1.0)
+    touched = {
+        name for name, value in tensors.items() if value._version != before[name]
+    }
+    assert touched == {part.tensor for one in penalty.units for part in one.aimed}
 
 
 def test_gradients_are_taken_at_the_shrunken_weights():

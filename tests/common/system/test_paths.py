@@ -32,8 +32,13 @@ def test_what_is_in_a_folder_stays(tmp_path):
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigError, match=r"cannot use the folder .*file: File exists"):
-        make_private_folder(tmp_path / "file")
+    said = r"cannot (use|make) the folder .*: \S*/file is a file; want a folder$"
+    for folder in (tmp_path / "file", tmp_path / "file" / "clients" / "a"):
+        for make in (make_private_folder, make_folder):
+            with pytest.raises(ConfigError, match=said):
+                make(folder)
+    with pytest.raises(ConfigError, match=r"/file is a file; want a folder$"):
+        check_readable(tmp_path / "file" / "ca.crt", "make it")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

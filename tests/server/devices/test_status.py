@@ -110,7 +110,7 @@ REFUSED = {
         ["serve", "--insecure", "--resume", "run"],
         "run: no such run folder",
     ),
-    "no state folder": (["status"], "not a state folder of fedprune serve"),
+    "no state folder": (["status"], "start a server there, or name its folder"),
     "a name that is a path": (
         ["client", "--server", "h:1", "--id", "../x", "--insecure"],
         'client "../x": want 1 to 100 letters',

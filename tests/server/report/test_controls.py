@@ -78,3 +78,8 @@ def test_the_terminal_has_them_where_more_than_dense_ran(capsys):
     assert "At equal size scratch won." in shown
     print_outcome(SUMMARY | {"controls": {"dense": FIGURES}}, Console(width=100))
     assert "at equal rounds" not in capsys.readouterr().out
+
+
+def test_a_warning_is_one_line_also_where_it_is_wide(capsys):
+    print_outcome(SUMMARY | {"warnings": ["far " * 30 + "end"]}, Console(width=40))
+    assert f"warning: {'far ' * 30}end" in capsys.readouterr().out.splitlines()

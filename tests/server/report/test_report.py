@@ -503,6 +503,13 @@ def test_several_runs_are_compared_row_by_row_and_by_what_differs(tmp_path):
     assert len(found.ids) == len(set(found.ids))
 
 
+def test_a_run_is_not_compared_with_itself(tmp_path):
+    path, other = a_run(tmp_path, "a").path, a_run(tmp_path, "b").path
+    with pytest.raises(ConfigError, match="named twice"):
+        write_report([path, other, path / ".." / path.name])
+    assert not (tmp_path / "comparison.html").exists()
+
+
 def test_no_run_or_no_run_folder_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match="at least one run"):
         write_report([])

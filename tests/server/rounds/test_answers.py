@@ -100,7 +100,7 @@ def test_the_record_holds_what_was_measured(context):
         0.5,
     )
     assert record.bytes_up == len(context.data)
-    assert record.bytes_fixed == codec.fixed_bytes(context.data) < record.bytes_up
+    assert record.bytes_fixed == update.fixed < record.bytes_up
     assert record.loss == update.loss
     assert record.validation == update.validation
     assert record.importance.tobytes() == update.importance.tobytes()

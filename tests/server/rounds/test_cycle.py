@@ -218,6 +218,13 @@ def test_a_budget_that_is_met_early_leaves_fewer_rounds():
     assert early == planned - saved
 
 
+@given(rounds=ROUNDS, more=st.integers(0, 3))
+def test_cuts_that_the_budget_needs_beyond_the_schedule_are_counted(rounds, more):
+    left = rounds_left(first_cursor(rounds), rounds, cuts=rounds.cuts + more)
+    further = more * (rounds.sparsify + rounds.finetune) if rounds.cuts else 0
+    assert left == rounds.total + 1 + further
+
+
 def test_a_rollback_leaves_more_rounds():
     cursors = walk(DOCUMENTED)
     guarded = next(c for c in cursors if is_guarded(c, DOCUMENTED))

@@ -63,6 +63,20 @@ def test_what_is_no_run_folder_is_a_config_error(tmp_path):
         RunFolder.open(tmp_path)
 
 
+def test_a_file_in_place_of_a_run_folder_is_called_one_and_its_run_named(tmp_path):
+    run = RunFolder.create(tmp_path, "a")
+    (run.model / "x.onnx").write_text("")
+    for file in (run.manifest, run.model / "x.onnx"):
+        said = f"{file} is a file; want the run folder: {run.path}"
+        with pytest.raises(ConfigError, match=f"^{said}$"):
+            RunFolder.open(file)
+    (tmp_path / "alone").write_text("")
+    with pytest.raises(ConfigError, match=r"alone is a file; want a run folder$"):
+        RunFolder.open(tmp_path / "alone")
+    with pytest.raises(ConfigError, match=r"alone is a file; want a folder$"):
+        RunFolder.create(tmp_path / "alone", "a")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": "other/1"}'])
 def test_a_broken_or_foreign_manifest_is_an_integrity_error(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)

@@ -1,5 +1,7 @@
 """Trial of a network on the server, before any client is asked."""
 
+import re
+
 import pytest
 import torch
 from helpers.tiny_federation import Tiny, make_task, tiny_structure
@@ -73,6 +75,25 @@ class Widened(Tiny):
 def tried(factory, **changes):
     task = make_task(factory, **changes)
     return try_network(task, task.build_model()).structure
+
+
+def test_too_few_cuts_for_the_budget_are_told_before_the_first_round():
+    settings = {"rounds__cuts": 1, "prune__step_cap": 0.25}
+    task = make_task(**settings)  # 8 channels: 6 after a cut, 5, 4
+    (said,) = try_network(task, task.build_model()).remarks
+    assert said.startswith("rounds.cuts = 1 is too few for the budget")
+    assert "step_cap = 0.25" in said
+    assert "at least 2 cuts are made, in 8 rounds, not 6" in said
+    for enough in ({"rounds__cuts": 2}, {"rounds__cuts": 0}):
+        task = make_task(**settings | enough)
+        assert not try_network(task, task.build_model()).remarks
+
+
+def test_what_a_network_can_be_cut_down_to_is_said_in_full():
+    task = make_task()
+    reach = try_network(task, task.build_model()).reach
+    said = r"the smallest network that the structure allows has \d+\.\d % of the FLOPs"
+    assert re.match(said, reach)
 
 
 def test_a_network_that_can_be_cut_passes():

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
 
+from fedprune.client.rounds import model_cache
 from fedprune.client.rounds import round as client_round
 from fedprune.client.rounds import store as store_module
+from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import FedPruneError, StorageError
 from fedprune.server.rounds.plan import plan_round
@@ -109,6 +112,77 @@ def test_memory_is_given_back_after_each_client_of_a_large_network(
     hand = one.work.request.assignments[:4]
     Worker(one.task, tmp_path).play(replace(one.work.request, assignments=hand))
     assert len(calls) == trims
+
+
+def test_what_all_clients_share_is_read_and_built_once(tmp_path, monkeypatch):
+    read, built = [], []
+    for where, name, calls in (
+        (worker_module.codec, "read_shared", read),
+        (model_cache, "build_penalty", built),
+    ):
+        real = getattr(where, name)
+        monkeypatch.setattr(
+            where,
+            name,
+            lambda *given, real=real, calls=calls: calls.append(1) or real(*given),
+        )
+    one = Round(rounds__warmup=0, client__strength=0.5)
+    worker = Worker(one.task, tmp_path)
+    for jobs in (1, 2):
+        part = worker.play(one.work.request)
+        assert [r.status for r in part.records] == [Status.ACCEPTED] * 4
+        assert (len(read), len(built)) == (jobs, 1)
+    other = Round(rounds__warmup=0, client__strength=0.25)
+    worker.play(other.work.request)
+    assert (len(read), len(built)) == (3, 2)
+
+
+def test_clients_leave_what_they_share_as_it_was(tmp_path, monkeypatch):
+    plans, penalties = {}, []
+    read, build = worker_module.codec.read_shared, model_cache.build_penalty
+
+    def keep_plan(shared, most):
+        plans[shared] = read(shared, most)
+        return plans[shared]
+
+    def keep_penalty(*given):
+        penalties.append((build(*given), build(*given)))
+        return penalties[-1][0]
+
+    monkeypatch.setattr(worker_module.codec, "read_shared", keep_plan)
+    monkeypatch.setattr(model_cache, "build_penalty", keep_penalty)
+    one = Round(rounds__warmup=0, client__strength=0.5)
+    Worker(one.task, tmp_path).play(one.work.request)
+    ((shared, plan),) = plans.items()
+    assert codec.encode_shared(plan) == shared == one.work.request.variants[0]
+    ((used, fresh),) = penalties
+    for mine, theirs in zip(used.units, fresh.units, strict=True):
+        assert torch.equal(mine.thresholds, theirs.thresholds)
+        assert torch.equal(mine.sizes, theirs.sizes)
+
+
+def test_a_damaged_plan_is_found_beside_a_whole_one(tmp_path):
+    one = Round()
+    request, (whole,) = one.work.request, one.work.request.variants
+    place = len(whole) // 2
+    damaged = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    assignments = [
+        replace(found, variant=number % 2)
+        for number, found in enumerate(request.assignments)
+    ]
+    job = replace(request, variants=(whole, damaged), assignments=tuple(assignments))
+    part = Worker(one.task, tmp_path).play(job)
+    assert [r.status for r in part.records] == [Status.ACCEPTED, Status.REFUSED] * 2
+    assert "digest" in part.records[1].reason
+
+
+def test_a_worker_keeps_nothing_shared_of_the_job_before(tmp_path):
+    first, second = Round(), Round(client__lr=0.01)
+    worker = Worker(first.task, tmp_path)
+    for one in (first, second):
+        worker.play(one.work.request)
+        kept = [shared for shared, _ in worker._shared._values]
+        assert kept == [*one.work.request.variants]
 
 
 def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):

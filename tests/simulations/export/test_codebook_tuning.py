@@ -138,10 +138,19 @@ def test_an_export_reloads_the_fine_tuned_codebook_bit_for_bit(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    ("format_", "values"), [("fpz", "grid"), ("fpz", "float32"), ("onnx", "")]
+    ("format_", "values", "told"),
+    [
+        ("fpz", "grid", 'want --values codebook4 beside it, found "grid"'),
+        ("fpz", "", "want --values codebook4 beside it, found none"),
+        (
+            "onnx",
+            "",
+            'want --format fpz and --values codebook4 beside it, found "onnx" and none',
+        ),
+    ],
 )
-def test_only_codebooks_are_fine_tuned(tmp_path, format_, values):
-    with pytest.raises(ConfigError, match="fine-tuning is for fpz with a codebook"):
+def test_only_codebooks_are_fine_tuned(tmp_path, format_, values, told):
+    with pytest.raises(ConfigError, match=f"^--finetune-codebook: {told}$"):
         export_run(tmp_path, format_=format_, values=values, finetune=1)
 
 

@@ -209,6 +209,15 @@ def test_a_digest_that_the_user_gives_is_the_one_that_counts(hub, api, sent, tmp
         pull(REPO, tmp_path / "new", digest="0", api=api)
 
 
+@pytest.mark.parametrize("place", ["file", "file/new/deep"])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_hub_is_asked(
+    place, tmp_path
+):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=f"{tmp_path / 'file'} is a file"):
+        pull(REPO, tmp_path / place, api=object())
+
+
 def test_no_file_is_replaced(hub, api, sent, tmp_path):
     (tmp_path / "labels.json").write_text("mine")
     with pytest.raises(ConfigError, match=r"labels\.json exists and is not replaced"):

@@ -1,5 +1,6 @@
 """Inspection: a run, a model, a plan, and what is none of them."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,12 @@ def test_what_is_found_is_plain_json(tmp_path):
         ("x.json", b"{}", IntegrityError),
         ("x.safetensors", b"abc", IntegrityError),
         ("x.pt", b"PK\x03\x04", IntegrityError),
+        ("x.bin", b"\x80\x02weights", IntegrityError),
+        ("x.csv", b"round,loss\n1,0.5\n", IntegrityError),
+        ("x.py", b"print('a text')\n", IntegrityError),
+        ("x.png", b"\x89PNG and more", IntegrityError),
+        ("x.npz", b"PK\x03\x04", IntegrityError),
+        ("x.toml", b"[run]\nsed = 1\n", ConfigError),
     ],
 )
 def test_what_is_none_of_them_is_refused(tmp_path, name, data, error):
@@ -214,3 +221,43 @@ def test_without_a_structure_tensors_are_sorted_as_numbers_are_read(tmp_path):
     meta = {"plan": "00" * 16, "structure": "11" * 16}
     found = in_order(tmp_path / "m.safetensors", tensors, meta)
     assert [name for name, _ in found] == ["a", "b.9.w", "b.10.w", "b.²"]
+
+
+def test_a_configuration_of_any_name_shows_what_is_not_the_default(tmp_path):
+    path = tmp_path / "fedprune.toml"
+    path.write_text("[run]\nseed = 3\n")
+    found = inspect_path(path)
+    assert found["rows"] == [["run.seed", "3"]]
+    assert f"configuration, what is not the default {path}" in render(found)
+
+
+def test_a_part_that_lists_the_clients_is_read(tmp_path):
+    data = b'["client-000", "client-001"]'
+    name = f"main-part-{hashlib.sha256(data).hexdigest()}.safetensors"
+    (tmp_path / name).write_bytes(data)
+    found = inspect_path(tmp_path / name)
+    assert found["what"] == "part of a checkpoint"
+    assert found["rows"] == [["clients", "client-000, client-001"]]
+    (tmp_path / name).write_bytes(data + b" ")
+    with pytest.raises(IntegrityError, match="SHA-256 differs"):
+        inspect_path(tmp_path / name)
+
+
+def test_the_lock_and_a_profile_of_a_run_are_read(tmp_path):
+    folder = RunFolder.create(tmp_path, "a")
+    with folder.locked():
+        pass
+    (tmp_path / "activities.json").write_text('{"format": "fedprune-profile/1"}')
+    (tmp_path / "speedscope.json").write_text('{"profiles": [1, 2]}')
+    assert inspect_path(folder.lock_file)["rows"] == [["held by", "none"]]
+    assert inspect_path(tmp_path / "speedscope.json")["rows"] == [["profiles", "1, 2"]]
+    rows = inspect_path(tmp_path / "activities.json")["rows"]
+    assert rows == [["format", "fedprune-profile/1"]]
+
+
+def test_weights_beside_an_openvino_network_are_called_so(tmp_path):
+    for name in ("net.bin", "net.xml"):
+        (tmp_path / name).write_bytes(b"<net/>")
+    found = inspect_path(tmp_path / "net.bin")
+    assert found["what"] == "weights of an OpenVINO network"
+    assert found["rows"] == [["network", "net.xml"]]

@@ -89,7 +89,7 @@ def here(tmp_path, monkeypatch):
 
 
 # Calls before the first round: the trial of the task.  Then some of a round.
-PARTS = {"loss": 9, "augment": 9, "__getitem__": 720}
+PARTS = {"loss": 9, "augment": 9, "__getitem__": 600}
 
 
 @pytest.mark.parametrize("part", PARTS)

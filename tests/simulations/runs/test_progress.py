@@ -4,7 +4,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from helpers.some_events import CLIENT, ROUND, STARTED, WARNING
+from helpers.some_events import CLIENT, ROLLBACK, ROUND, STARTED, WARNING
 from rich.console import Console
 
 from fedprune.server.runs.events import describe
@@ -86,7 +86,20 @@ def test_lines_say_a_change_of_the_total_once():
     for round_, rounds in ((1, 9), (2, 11), (3, 11)):
         display.on_event(replace(ROUND, round=round_, rounds=rounds))
     lines = [line for line in stream.getvalue().splitlines() if "in all" in line]
-    assert lines == ["pruned: a cut is tried again: 11 rounds in all, not 9"]
+    why = "the budget is not met yet, one more cut is made"
+    assert lines == [f"pruned: {why}: 11 rounds in all, not 9"]
+
+
+def test_a_cut_that_is_taken_back_is_the_reason_of_its_own_round_alone():
+    stream = io.StringIO()
+    display = LineProgress(stream)
+    display.on_event(replace(ROUND, round=1, rounds=9))
+    display.on_event(replace(ROLLBACK, round=2))
+    for round_, rounds in ((2, 11), (3, 13)):
+        display.on_event(replace(ROUND, round=round_, rounds=rounds))
+    undone, more = [line for line in stream.getvalue().splitlines() if "in all" in line]
+    assert undone == "pruned: a cut is taken back: 11 rounds in all, not 9"
+    assert more.startswith("pruned: the budget is not met yet")
 
 
 @pytest.mark.parametrize("display", [SilentProgress(), LineProgress(io.StringIO())])

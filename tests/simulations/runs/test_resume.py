@@ -289,6 +289,15 @@ def test_a_finished_run_stays_as_it_is_for_python(finished):
     assert contents(finished.directory) == before
 
 
+def test_a_finished_run_has_no_live_page(finished, capsys):
+    words = ["simulate", "--resume", str(finished.directory), "--watch", "--quiet"]
+    assert run_command_line(words) == 0
+    said = capsys.readouterr().err
+    assert "http" not in said
+    report = finished.directory / "report.html"
+    assert f"{finished.directory} has finished; its report is {report}" in said
+
+
 def test_a_finished_run_stays_as_it_is_for_the_command_line(finished, capsys):
     before = contents(finished.directory)
     words = ["simulate", "--resume", str(finished.directory)]

@@ -44,7 +44,7 @@ STARTED = RunStarted(
     flops_dense=5000,
     groups={"conv": 8, "fc": 4},
     graph="relu",
-    reach="FLOPs can go down to 0.1 %",
+    reach="the smallest network that the structure allows has 0.1 % of the FLOPs",
 )
 LABELS = LabelsCounted(classes=("no", "yes"), counts={"a": (1, 2), "b": (4, 0)})
 RESUMED = RunResumed(run_id="x", directory="runs/x")

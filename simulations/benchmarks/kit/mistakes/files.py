@@ -10,6 +10,7 @@ Array = NDArray[np.generic]
 
 MODELS = """\
 import numpy as np
+import torch
 from torch import nn
 
 
@@ -71,6 +72,35 @@ class Branch(nn.Module):
         return self.inner(x)
 
 
+class Recurrent(nn.Module):
+    def __init__(self, num_outputs):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 16, batch_first=True)
+        self.out = nn.Linear(16, num_outputs)
+
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+class Words(nn.Module):
+    def __init__(self, num_outputs):
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+        self.hidden = nn.Linear(8, 16)
+        self.out = nn.Linear(16, num_outputs)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.hidden(self.embed(x).mean(1))))
+
+
+def many_of_five():
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 5),
+    )
+
+
 def fails():
     raise ValueError("cannot reach database")
 
@@ -99,6 +129,7 @@ _TEXTS: Mapping[str, str] = {
     "unquoted.toml": "[task]\nmodel = lenet5\n",
     "notepad.toml": "\ufeff[run]\nseed = -1\n",
     "a-file": "x",
+    "config.toml": "[run]\nseed = 3\n",
     "fedprune-project/fedprune.toml": "\n",
 }
 
@@ -121,6 +152,8 @@ def _write_arrays() -> None:
         "shorter": (images, classes[:90]),
         "channels-last": (images.repeat(3, 1).transpose(0, 2, 3, 1), classes),
         "no-channel": (images[:, 0], classes),
+        "series": (images.reshape(120, 16, 4), classes),
+        "tokens": (rng.integers(0, 50, (120, 12)), classes),
     }
     for name, (inputs, targets) in rows.items():
         np.savez(

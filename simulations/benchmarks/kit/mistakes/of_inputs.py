@@ -8,6 +8,7 @@ from fedprune.simulations.benchmarks.kit.mistakes.mistake import (
     settings,
     with_data,
     with_network,
+    works,
 )
 
 OF_DATA = (
@@ -188,6 +189,11 @@ OF_NETWORKS = (
         USAGE,
         "the network returns a tuple of 2; want one tensor of floats",
     ),
+    works(
+        "67 an LSTM",
+        with_network("Recurrent", "task.data=npz:series.npz"),
+        "run: runs/",
+    ),
     mistake(
         "68 a softmax before the loss",
         with_network("softmax"),
@@ -225,6 +231,24 @@ OF_NETWORKS = (
         with_network("good", "client.lr=1e38"),
         TOO_FEW,
         "lower client.lr",
+    ),
+    mistake(
+        "+ 5 outputs of a larger network",
+        with_network("many_of_five"),
+        USAGE,
+        "gives 5 outputs for each example",
+        "want 10",
+    ),
+    mistake(
+        "+ a tuple of a network that is not cut",
+        with_network("Pair", "rounds.cuts=0"),
+        USAGE,
+        "the network returns a tuple of 2; want one tensor of floats",
+    ),
+    works(
+        "+ tokens, and an embedding of them",
+        with_network("Words", "task.data=npz:tokens.npz"),
+        "run: runs/",
     ),
     mistake(
         "a factory with other arguments",

@@ -6,6 +6,7 @@ from fedprune.simulations.benchmarks.kit.mistakes.mistake import (
     USAGE,
     mistake,
     settings,
+    works,
 )
 
 CONFIGURATION = (
@@ -57,6 +58,7 @@ CONFIGURATION = (
         "No such command 'simulte'",
         "Did you mean 'simulate'?",
     ),
+    works("16 no command", (), "Usage: fedprune [OPTIONS] COMMAND"),
     mistake(
         "17 a GPU that is not there",
         settings("run.device=cuda:99"),
@@ -162,7 +164,7 @@ COMMANDS = (
         "83 a picture in place of a model",
         ("inspect", "sizes/a/0.png"),
         BROKEN,
-        "is a picture; want a model",
+        "but a picture; want a model",
     ),
     mistake(
         "87 an unknown format",
@@ -229,6 +231,36 @@ COMMANDS = (
         USAGE,
         "Missing argument 'RUN|FILE...'",
         "see fedprune inspect --help",
+    ),
+    works(
+        "+ two files to inspect",
+        ("inspect", "config.toml", "fedprune-project/fedprune.toml"),
+        "fedprune-project/fedprune.toml",
+    ),
+    mistake(
+        "+ a text in place of a model",
+        ("inspect", "models.py"),
+        BROKEN,
+        "models.py: not a whole safetensors file but a text; want a model",
+    ),
+    mistake(
+        "+ a picture in place of weights",
+        settings("task.model=mlp", "task.weights=sizes/a/0.png"),
+        USAGE,
+        "'sizes/a/0.png' is a picture; want weights in a safetensors file",
+    ),
+    mistake(
+        "+ a folder in place of a configuration",
+        ("simulate", "sizes"),
+        USAGE,
+        "cannot read sizes: Is a directory; want a TOML file in it",
+    ),
+    mistake(
+        "+ no configuration of this name",
+        ("simulate", "nope.toml"),
+        USAGE,
+        "cannot read nope.toml: No such file",
+        "fedprune init DIR writes one",
     ),
     mistake(
         "+ a server that is not running", ("status", "--state", "nope"), USAGE, "nope"

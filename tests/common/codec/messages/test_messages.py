@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprune.common import codec
+from fedprune.common.codec import frame
 from fedprune.common.codec.fields import SETTINGS
 from fedprune.common.config import load_config
 from fedprune.common.errors import ConfigError, DataError, PayloadError
@@ -269,12 +271,66 @@ def test_fixed_bytes_are_those_that_are_no_entries(values, count):
     data = codec.encode_update(make_update(count, values), KNOWN)
     delta = codec.encode_delta(make_update(count, values).delta, KNOWN)
     entries = codec.delta_parts(delta)["entries"]
-    assert codec.fixed_bytes(data) == len(data) - entries
+    found = codec.decode_update(data, make_expected(values=values))
+    assert found.fixed == len(data) - entries
 
 
 def test_fixed_bytes_do_not_grow_with_the_number_of_entries():
-    sizes = {
-        codec.fixed_bytes(codec.encode_update(make_update(n, "float32"), KNOWN))
-        for n in range(1, 30)
-    }
+    expected = make_expected(values="float32")
+    messages = [
+        codec.encode_update(make_update(n, "float32"), KNOWN) for n in range(1, 30)
+    ]
+    sizes = {codec.decode_update(data, expected).fixed for data in messages}
     assert max(sizes) - min(sizes) <= 2
+
+
+def test_every_flipped_bit_of_a_plan_is_refused():
+    message = codec.encode_plan(make_plan())
+    for bit in range(8 * len(message)):
+        forged = bytearray(message)
+        forged[bit // 8] ^= 1 << (bit % 8)
+        with pytest.raises(PayloadError):
+            codec.decode_plan(bytes(forged), BIG)
+
+
+def test_the_shared_part_of_another_plan_is_refused():
+    one, other = (codec.encode_shared(replace(make_plan(), round=n)) for n in (4, 5))
+    assert len(one) == len(other)
+    message = codec.address_plan(one, "edge-03", 0)
+    mixed = message.replace(one, other)
+    assert mixed != message
+    # Each part is whole in itself: the digest of the plan alone tells.
+    with pytest.raises(PayloadError, match="damaged"):
+        codec.decode_plan(mixed, BIG)
+
+
+def test_a_plan_is_read_by_what_recalls_it():
+    shared, asked = codec.encode_shared(make_plan()), []
+    known = codec.read_shared(shared, 0)
+    message = codec.address_plan(shared, "edge-03", 2)
+    plan = codec.decode_plan(
+        message, BIG, max_weights=7, read=lambda *given: asked.append(given) or known
+    )
+    assert asked == [(shared, 7)]
+    assert (plan.client_id, plan.acknowledged) == ("edge-03", 2)
+    assert (known.client_id, known.acknowledged) == ("unaddressed", 0)
+    assert plan.broadcast is known.broadcast
+
+
+def test_to_address_a_plan_hashes_none_of_its_shared_part(monkeypatch):
+    shared, hashed = codec.encode_shared(make_plan()), []
+
+    class Counting:
+        def __init__(self, digest_size):
+            self.state = blake2b(digest_size=digest_size)
+
+        def update(self, data):
+            hashed.append(len(data))
+            self.state.update(data)
+
+        def digest(self):
+            return self.state.digest()
+
+    monkeypatch.setattr(frame, "blake2b", Counting)
+    codec.address_plan(shared, "edge-03", 0)
+    assert sum(hashed) < 60

@@ -34,7 +34,7 @@ from fedprune.server.runs.events import describe, human_bytes
 SHORT = "pruned round 3/9     cycle 1 sparsify  "
 LONG = "loss 1.2500  density 0.750  up 2.0 kB down 3.0 MB"
 LINES = {
-    "started": (STARTED, "run runs/x: FLOPs can go down to 0.1 %"),
+    "started": (STARTED, f"run runs/x: {STARTED.reach}"),
     "labels": (LABELS, ""),
     "resumed": (RESUMED, "resumed runs/x"),
     "finished": (FINISHED, ""),
@@ -66,7 +66,7 @@ LINES = {
     ),
     "a round without any accuracy": (
         replace(ROUND, accuracy=None, validation_accuracy=None, loss=None),
-        f"{SHORT}{LONG.replace('1.2500', '-')}",
+        f"{SHORT}{LONG.replace('1.2500', '-     ')}",
     ),
     "a round that lacks an answer": (
         replace(ROUND, accepted=1),
