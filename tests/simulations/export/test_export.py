@@ -216,7 +216,7 @@ def test_int8_is_refused_for_another_format_and_without_data(digits, tmp_path):
 
 
 def test_integers_of_an_int8_file_do_not_overflow_on_any_processor(tmp_path):
-    """Without VNNI two products are added in 16 bits: 2 * 255 * 127 would be cut off."""
+    """Without VNNI two products are added in 16 bits: 2 * 255 * 127 is too much."""
     runtime = pytest.importorskip("onnxruntime")
     model = torch.nn.Conv2d(16, 8, 3)
     with torch.no_grad():
