@@ -4,8 +4,8 @@ Jacob et al. 2018, arXiv:1712.05877.  Weights of convolutions, linear layers and
 attention lie on a grid of each output channel, ``k * s`` with ``s = max|w| / 64`` and
 k in -64..64 (record 0095); tables of embeddings and the inputs of these layers on one
 of the whole tensor, ``(k - z) * s`` with k in 0..255 over their range, which contains
-0: for inputs that of the batch.  Rounding is to the nearest, ties to even, and its gradient is 1
-(straight through, Bengio et al. 2013, arXiv:1308.3432).
+0: for inputs that of the batch.  Rounding is to the nearest, ties to even, and its
+gradient is 1 (straight through, Bengio et al. 2013, arXiv:1308.3432).
 
 Batch norm needs no folding: it multiplies an output channel of the weights by a number,
 and with it the step of that channel.  The integers stay, but for their sign.
