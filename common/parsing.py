@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 MAX_DEPTH = 64  # containers inside of each other
 MAX_TOML = 1 << 18  # characters: a configuration has a few thousand
 _LARGEST = 1 << 256  # of a whole number; floats reach 2 ** 1024
+SHOWS_KIND = 64  # bytes of a file's start, as ``other_kind`` wants them
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _LENGTH = 8  # bytes of the length of a safetensors header
 _SPACES = b"\t\n\r\f"

@@ -145,6 +145,18 @@ def and_more(names: Sequence[object], most: int, separator: str = ", ") -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def not_installed(who: str, package: str, extra: str) -> str:
+    """Return the line about an optional package that is absent.
+
+    >>> not_installed("the hub", "hub_api", "hub")
+    "the hub needs 'hub_api', which is not installed; run: pip install 'fedprune[hub]'"
+    """
+    return (
+        f"{who} needs '{package}', which is not installed; "
+        f"run: pip install 'fedprune[{extra}]'"
+    )
+
+
 def fit_to_print(value: Any) -> Any:  # noqa: ANN401 - any nest of these
     r"""Return a value with each text in it printable and cut to a length.
 

@@ -26,7 +26,7 @@ from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.system.memory import keep_memory
 from fedprune.common.text import one_line
 from fedprune.common.version import __version__
-from fedprune.server.cli import WATCH_AT, Watch, WatchAt
+from fedprune.server.cli import WATCH_AT, AsJson, Watch, WatchAt
 from fedprune.server.cli import app as server_commands
 from fedprune.simulations.engines.ray_address import reachable
 from fedprune.simulations.hub.cli import app as hub_commands
@@ -58,7 +58,6 @@ for _part in (
 data_commands = typer.Typer(help="Data for devices.")
 app.add_typer(data_commands, name="data")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one key; repeatable."),

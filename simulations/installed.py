@@ -6,11 +6,10 @@ import typer
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.version import __version__
+from fedprune.server.cli import AsJson
 from fedprune.simulations.runs.session import print_json
 
 app = typer.Typer()
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from fedprune.common.artifacts.description_file import read_description
 from fedprune.common.errors import IntegrityError
-from fedprune.common.parsing import other_kind, parse_json
+from fedprune.common.parsing import SHOWS_KIND, other_kind, parse_json
 from fedprune.common.spec import DIGEST_SIZE, digest_of
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.text import printable
@@ -29,7 +29,6 @@ _DIMS = 8
 _NUMBER = re.compile(r"[0-9]{1,8}")
 _HEAD = 8  # bytes of the length of the header
 _ARRAYS = (".npz", ".npy")
-_START = 64  # bytes that show the kind of a file
 _PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -131,7 +130,7 @@ def refuse_pickle(path: Path, data: bytes) -> None:
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
         raise IntegrityError(msg)
-    if other := other_kind(path.name, data[:_START]):
+    if other := other_kind(path.name, data[:SHOWS_KIND]):
         msg = f"{path}: not a whole safetensors file but {other}; want a model "
         msg += "(.safetensors, .fpz), a run folder or one of its files"
         raise IntegrityError(msg)

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.text import not_installed
 
 
 def optional_module(name: str, package: str, extra: str = "simulation") -> Any:  # noqa: ANN401 - a module
@@ -42,7 +43,4 @@ def check_optional(name: str, package: str, extra: str = "simulation") -> None:
 
 
 def _missing(package: str, extra: str) -> str:
-    return (
-        f"this data source needs '{package}', which is not installed; "
-        f"run: pip install 'fedprune[{extra}]'"
-    )
+    return not_installed("this data source", package, extra)

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fedprune.common.errors import ConfigError, IntegrityError
-from fedprune.common.parsing import other_kind
+from fedprune.common.parsing import SHOWS_KIND, other_kind
 from fedprune.common.system.atomic import write_bytes_atomic
 from fedprune.common.text import and_more
 
@@ -23,7 +23,6 @@ METADATA_KEY = "fedprune"
 
 _COUNTER = "num_batches_tracked"
 _NAMES_SHOWN = 8
-_START = 64  # bytes that show the kind of a file
 
 
 def save_weights(path: str | Path, model: nn.Module, metadata: dict[str, str]) -> None:
@@ -90,7 +89,7 @@ def _check_kind(path: Path) -> None:
         msg = f"there is no weights file '{path}'"
         raise ConfigError(msg)
     with path.open("rb") as file:
-        start = file.read(_START)
+        start = file.read(SHOWS_KIND)
     # A safetensors header of 640 bytes also begins with 80 02; its text follows.
     pickled = start.startswith(_PICKLE_STARTS) and start[8:9] != b"{"
     if path.suffix.lower() in _PICKLE_SUFFIXES or pickled:

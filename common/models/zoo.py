@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from fedprune.common.errors import ConfigError, FedPruneError
-from fedprune.common.text import first_line
+from fedprune.common.text import first_line, not_installed
 from fedprune.common.user_code import RANDOM, did_you_mean
 
 Shape = tuple[int, ...]
@@ -95,9 +95,7 @@ def check_foreign(reference: str) -> None:
         msg = f"model '{reference}' names no network; want '{library}:NAME'"
         raise ConfigError(msg)
     if find_spec(package) is None:
-        msg = f"model '{reference}' needs '{package}', which is not installed; "
-        msg += f"run: pip install 'fedprune[{extra}]'"
-        raise ConfigError(msg)
+        raise ConfigError(not_installed(f"model '{reference}'", package, extra))
 
 
 def import_torchvision() -> ModuleType:

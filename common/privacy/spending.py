@@ -16,6 +16,7 @@ from typing import Any
 
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError
+from fedprune.common.text import not_installed
 
 
 class Release(StrEnum):
@@ -144,6 +145,5 @@ def _accountant() -> Any:  # noqa: ANN401 - a module of an extra
     try:
         return import_module("dp_accounting")
     except ImportError as error:
-        msg = "privacy.epsilon needs 'dp-accounting', which is not installed; run: "
-        msg += "pip install 'fedprune[privacy]'"
+        msg = not_installed("privacy.epsilon", "dp-accounting", "privacy")
         raise ConfigError(msg) from error

@@ -29,7 +29,7 @@ from fedprune.common.system.processes import (
     environment,
     tail,
 )
-from fedprune.common.text import at_time, printable, without_time
+from fedprune.common.text import at_time, not_installed, printable, without_time
 from fedprune.common.trust import named_code, record_code
 from fedprune.server.devices.preflight import check_port
 from fedprune.server.devices.run_config import resume_command
@@ -107,9 +107,7 @@ class Service:
             return
         check_port("--metrics", *parse_address("--metrics", self._metrics))
         if find_spec("prometheus_client") is None:
-            msg = "--metrics needs 'prometheus-client', which is not installed; "
-            msg += "run: pip install 'fedprune[ops]'"
-            raise ConfigError(msg)
+            raise ConfigError(not_installed("--metrics", "prometheus-client", "ops"))
 
     def __exit__(
         self,

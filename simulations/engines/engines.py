@@ -13,6 +13,7 @@ from types import ModuleType
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.tasks.loaded import LoadedTask
+from fedprune.common.text import not_installed
 from fedprune.server.rounds.engine import Engine, PartialAggregate, RoundWork
 from fedprune.simulations.engines.interrupt import TimeLimit
 from fedprune.simulations.engines.worker import Worker
@@ -93,9 +94,7 @@ def _on_ray() -> ModuleType:
     try:
         from fedprune.simulations.engines import on_ray  # noqa: PLC0415 - Ray is heavy
     except ImportError as error:
-        msg = (
-            f"the Ray engine needs '{error.name}', which is not installed; run: "
-            "pip install 'fedprune[simulation]', or use --engine inprocess"
-        )
+        msg = not_installed("the Ray engine", f"{error.name}", "simulation")
+        msg += ", or use --engine inprocess"
         raise ConfigError(msg) from error
     return on_ray

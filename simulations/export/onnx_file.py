@@ -31,7 +31,7 @@ from fedprune.common.models.inputs import (
     tensors_in,
 )
 from fedprune.common.system.atomic import write_bytes_atomic
-from fedprune.common.text import first_line
+from fedprune.common.text import first_line, not_installed
 
 Array = NDArray[np.float32]
 Runner = Callable[[Array], Array]
@@ -315,9 +315,7 @@ def need(*names: str) -> None:
     """Refuse when an optional package is absent; the error shows how to install it."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        msg = f"ONNX needs '{missing[0]}', which is not installed; "
-        msg += "run: pip install 'fedprune[onnx]'"
-        raise ConfigError(msg)
+        raise ConfigError(not_installed("ONNX", missing[0], "onnx"))
 
 
 def _session(path: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types

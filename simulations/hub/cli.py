@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedprune.common.text import printable
+from fedprune.server.cli import AsJson
 from fedprune.simulations.runs.session import print_json
 
 app = typer.Typer()
@@ -13,7 +14,6 @@ app = typer.Typer()
 Repo = Annotated[
     str, typer.Argument(metavar="OWNER/NAME", help="Repository of the hub.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 _MB = 1 << 20
 

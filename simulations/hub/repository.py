@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fedprune.common.errors import ConfigError, FedPruneError, IntegrityError
-from fedprune.common.text import first_line, printable
+from fedprune.common.text import first_line, not_installed, printable
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -59,9 +59,7 @@ def default_api() -> "HfApi":
         ConfigError: If the extra is missing.
     """
     if find_spec("huggingface_hub") is None:
-        msg = "the hub needs 'huggingface_hub', which is not installed; "
-        msg += "run: pip install 'fedprune[hub]'"
-        raise ConfigError(msg)
+        raise ConfigError(not_installed("the hub", "huggingface_hub", "hub"))
     from huggingface_hub import HfApi  # noqa: PLC0415 - an extra, and slow to load
 
     return HfApi()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedprune.common.text import printable
+from fedprune.server.cli import AsJson
 
 if TYPE_CHECKING:
     from fedprune.server.runs.folder import RunFolder
@@ -36,9 +37,7 @@ def poc(
         int,
         typer.Option(min=0, max=65535, metavar="PORT", help="0 = a free one."),
     ] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document.")
-    ] = False,
+    as_json: AsJson = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print only the path of the run.")
     ] = False,

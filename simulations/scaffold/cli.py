@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from fedprune.common.errors import ConfigError
+from fedprune.server.cli import AsJson
 from fedprune.simulations.runs.session import print_json
 
 app = typer.Typer()
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the paths.")]
 
 

@@ -16,6 +16,7 @@ from fedprune.common.data.places import check_early
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.system.memory import keep_memory
 from fedprune.common.text import LONGEST_LINE, printable
+from fedprune.server.cli import AsJson
 from fedprune.simulations.tuning.target import parse_target
 
 if TYPE_CHECKING:
@@ -67,9 +68,7 @@ def tune(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Run code that DIR names.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document.")
-    ] = False,
+    as_json: AsJson = False,
     quiet: Annotated[
         bool,
         typer.Option("--quiet", "-q", help="Print only the path of recommended.toml."),

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.text import not_installed
 from fedprune.simulations.tuning.space import (
     Choice,
     Dimension,
@@ -53,9 +54,7 @@ def check_sampler() -> None:
         ConfigError: With the command that installs it.
     """
     if find_spec("optuna") is None:
-        msg = "fedprune tune needs 'optuna', which is not installed; "
-        msg += "run: pip install 'fedprune[tune]'"
-        raise ConfigError(msg)
+        raise ConfigError(not_installed("fedprune tune", "optuna", "tune"))
 
 
 def next_point(space: Space, seen: Sequence[Seen], seed: int) -> Point:

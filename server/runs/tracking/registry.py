@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fedprune.common.config import TrackerName
 from fedprune.common.errors import ConfigError
+from fedprune.common.text import not_installed
 from fedprune.server.runs.tracking.base import Tracker
 
 
@@ -43,9 +44,7 @@ def check_trackers(names: Iterable[TrackerName]) -> None:
     for name in names:
         missing = [m for m in TRACKERS[name].modules if find_spec(m) is None]
         if missing:
-            msg = f"run.track: {name} needs '{missing[0]}', which is not installed; "
-            msg += f"run: pip install 'fedprune[{name}]'"
-            raise ConfigError(msg)
+            raise ConfigError(not_installed(f"run.track: {name}", missing[0], name))
         refusal = _code(name).refusal()
         if refusal:
             msg = f"run.track: {refusal}"

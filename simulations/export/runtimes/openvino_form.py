@@ -16,7 +16,7 @@ import numpy as np
 
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.system.atomic import write_bytes_atomic
-from fedprune.common.text import first_line
+from fedprune.common.text import first_line, not_installed
 from fedprune.simulations.export.onnx_file import NamedRunner
 
 ENDING = ".xml"
@@ -39,9 +39,7 @@ def need_openvino() -> None:
         ConfigError: With the command that installs it.
     """
     if find_spec("openvino") is None:
-        msg = "OpenVINO needs 'openvino', which is not installed; "
-        msg += "run: pip install 'fedprune[openvino]'"
-        raise ConfigError(msg)
+        raise ConfigError(not_installed("OpenVINO", "openvino", "openvino"))
 
 
 def write_openvino(source: Path, target: Path, facts: Mapping[str, str]) -> int:

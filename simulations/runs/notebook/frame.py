@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprune.common.errors import ConfigError
+from fedprune.common.text import not_installed
 from fedprune.server.runs.events import COLUMNS, RoundFinished, of_kind, read_events
 from fedprune.server.runs.folder import RunFolder
 
@@ -24,9 +25,7 @@ def rounds_frame(directory: Path) -> Any:  # noqa: ANN401 - of an optional packa
         ConfigError: If pandas is not installed, or the folder is no run.
     """
     if find_spec("pandas") is None:
-        msg = "frame() needs 'pandas', which is not installed; "
-        msg += "run: pip install 'fedprune[notebook]'"
-        raise ConfigError(msg)
+        raise ConfigError(not_installed("frame()", "pandas", "notebook"))
     import pandas as pd  # noqa: PLC0415 - optional
 
     events = read_events(RunFolder.open(directory).events)
