@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
     place = tmp_path_factory.mktemp("poc")
     folder = PocFolder(place / "trial")
     with child(fedprune("poc", str(folder.path), *SMALL), place) as first:
-        wait_for(lambda: "round 1/5" in first.output, PATIENCE_S, "a round")
+        wait_for(lambda: "round 1/" in first.output, PATIENCE_S, "a round")
         first.signal(signal.SIGINT)
         assert first.wait(PATIENCE_S) == 130, first.output
         assert first.left_after(60) == []
@@ -41,7 +41,7 @@ def test_an_interrupt_says_how_to_go_on_and_the_second_call_does(finished):
     folder, first, second = finished
     assert f"stopped; to go on: fedprune poc {folder.path}" in first
     assert len(list(folder.runs.iterdir())) == 1
-    assert "round 1/5" not in second
+    assert "round 1/" not in second
     summary = json.loads(folder.last_run().summary.read_bytes())
     count = summary["rounds"]
     assert f"round {count}/{count} " in second
