@@ -65,29 +65,32 @@ class Accumulator:
         if delta.size != len(self.delta_sum):
             detail = f"a delta of {delta.size} entries; want {len(self.delta_sum)}"
             raise PayloadError(Reason.BAD_SIZE, "delta", detail)
-        largest = _largest(delta.values)
-        if not largest <= self.limits.max_value:
-            detail = f"an entry of {largest}; want at most {self.limits.max_value}"
-            raise PayloadError(Reason.BAD_VALUE, "delta", detail)
         if not 1 <= num_examples <= self.limits.max_examples:
             detail = f"{num_examples}; want 1..{self.limits.max_examples}"
             raise PayloadError(Reason.BAD_VALUE, "num_examples", detail)
-        scale = float(num_examples) * 2.0**DELTA_BITS
-        self._add(delta, scale)
+        if not self._add(delta, float(num_examples) * 2.0**DELTA_BITS):
+            largest, most = _largest(delta.values), self.limits.max_value
+            detail = f"an entry of {largest}; want at most {most}"
+            raise PayloadError(Reason.BAD_VALUE, "delta", detail)
         self.num_examples += num_examples
         self.num_clients += 1
 
-    def _add(self, delta: SparseDelta, scale: float) -> None:
-        kernels = native.kernels()
+    def _add(self, delta: SparseDelta, scale: float) -> bool:
+        """Add a delta and return True; False where an entry is above the bound."""
+        kernels, limit = native.kernels(), self.limits.max_value
+        # Rising positions: as many as there are places are all of them.
         everywhere = len(delta.indices) == delta.size
+        if kernels is not None and everywhere:
+            # Dense values are read once: the bound is checked on the way.
+            return kernels.add_dense(self.delta_sum, delta.values, scale, limit)
+        if not _largest(delta.values) <= limit:
+            return False
         if kernels is None:
             fixed = np.rint(delta.values.astype(np.float64) * scale).astype(np.int64)
-            # Rising positions: as many as there are places are all of them.
             self.delta_sum[... if everywhere else delta.indices] += fixed
-        elif everywhere:
-            kernels.add_dense(self.delta_sum, delta.values, scale)
         else:
             kernels.add_sparse(self.delta_sum, delta.indices, delta.values, scale)
+        return True
 
     def merge(self, other: "Accumulator") -> None:
         """Add another accumulator of the same round; an empty one changes nothing."""

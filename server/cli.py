@@ -111,6 +111,7 @@ def serve(
     from fedprune.server.runs.trying import try_config
 
     _check_resume(resume, file, set_)
+    _check_json(as_json=as_json, one_run=bool(file or resume or set_))
     if _show_finished(resume, as_json=as_json, quiet=quiet):
         return
     goes_on = _resumed(resume, state.resolve(), trust_code=trust_code)
@@ -148,6 +149,15 @@ def _check_resume(
         message = (
             "--resume uses the run's own configuration; want no FILE.toml and "
             "no --set beside it"
+        )
+        raise ConfigError(message)
+
+
+def _check_json(*, as_json: bool, one_run: bool) -> None:
+    if as_json and not one_run:
+        message = (
+            "--json prints the result of one run; want FILE.toml or --resume RUN "
+            "beside it (fedprune status --json lists all)"
         )
         raise ConfigError(message)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The version of all that follows, as in ``kernels.h``: one more where it changes.
-INTERFACE = 2
+INTERFACE = 3
 BAD_INDEX, CUT_OFF, NO_MEMORY = -1, -2, -3  # results
 MOST_PARTS = 3
 
@@ -36,7 +36,7 @@ SIGNATURES = {
     "fp_largest": "aiiaa",
     "fp_rate_step": "aaafiaa",
     "fp_add_sparse": "aiaaid",
-    "fp_add_dense": "aaid",
+    "fp_add_dense": "aaidd",
     "fp_log2_steps": "aiia",
     "fp_density_classes": "aaiia",
     "fp_float_classes": "aiaiiiia",

@@ -13,7 +13,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 /* As in interface.py: one more wherever the arguments of a kernel change. */
-enum { INTERFACE = 2 };
+enum { INTERFACE = 3 };
 
 enum { BAD_INDEX = -1, CUT_OFF = -2, NO_MEMORY = -3 };
 

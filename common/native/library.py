@@ -220,12 +220,26 @@ class Kernels:
         self._run("fp_add_sparse", total, len(total), *arrays, count, scale)
 
     def add_dense(
-        self, total: NDArray[np.int64], values: NDArray[np.float32], scale: float
-    ) -> None:
-        """Add ``rint(values * scale)`` everywhere, in place."""
+        self,
+        total: NDArray[np.int64],
+        values: NDArray[np.float32],
+        scale: float,
+        limit: float,
+    ) -> bool:
+        """Add ``rint(values * scale)`` everywhere, in place.
+
+        Args:
+            total: The sum, int64[n].
+            values: float32[n].
+            scale: What they are multiplied with.
+            limit: Largest magnitude of a value.
+
+        Returns:
+            Whether it was added: not if a value is larger than the limit, or NaN.
+        """
         found = _read(values, np.float32, len(total))
         total = _written(total, np.int64, len(total))
-        self._run("fp_add_dense", total, found, len(total), scale)
+        return bool(self._run("fp_add_dense", total, found, len(total), scale, limit))
 
     def largest(
         self, values: NDArray[np.float32], count: int

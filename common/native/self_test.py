@@ -40,7 +40,7 @@ def outputs(kernels: Kernels) -> Iterator[NDArray[np.generic]]:
     yield kernels.density_classes(numbers % 77, np.full(_COUNT, 77), 2)
     yield kernels.float_classes(_floats(), np.array([0, 700, 700, _COUNT]), 21, 32, 90)
     total = np.zeros(_COUNT, dtype=np.int64)
-    kernels.add_dense(total, _floats(), 3.0 * 2**24)
+    kernels.add_dense(total, _floats(), 3.0 * 2**24, 1.0)
     kernels.add_sparse(total, np.arange(0, _COUNT, 3), _floats()[::3], 2.0**50)
     yield total
 

@@ -78,7 +78,10 @@ class Checkpoints:
 
     def _drop_old(self) -> None:
         """Remove the oldest checkpoints, then the parts that no other one names."""
-        found = sorted(self._folder.glob(f"{self._run}-round-*.safetensors"))
+        found = sorted(
+            self._folder.glob(f"{self._run}-round-*.safetensors"),
+            key=lambda path: (len(path.name), path.name),  # rounds above 99 999 too
+        )
         for old in found[:-_KEPT]:
             old.unlink(missing_ok=True)
         self._parts.keep_only(

@@ -67,7 +67,7 @@ def check_same(
     changed = [what for key, what in _WHAT.items() if manifest[key] != now[key]]
     same = folder.structure.read_bytes() == structure.to_json()
     if not same and _WHAT["graph"] not in changed:
-        changed.append(_WHAT["graph"])
+        changed.append(f"the file {folder.structure.name} (damaged or edited)")
     if changed:
         msg = f"{folder.path} cannot continue: {' and '.join(changed)} changed since it"
         msg += " started; put back what it was, or start a new run"

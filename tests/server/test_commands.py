@@ -201,6 +201,13 @@ def test_serve_without_a_configuration_waits(printed, serving):
     assert serving == [("::1", 1234, None, "127.0.0.1:9", False), "waited", "ended"]
 
 
+def test_serve_without_a_run_has_no_result_to_print_as_json(refused, serving):
+    code, line = refused("serve", "--insecure", "--json")
+    assert code == ConfigError.exit_code
+    assert "--json prints the result of one run; want FILE.toml or --resume" in line
+    assert serving == []
+
+
 @pytest.mark.slow
 def test_a_stopped_run_is_carried_out_again(printed, serving, link):
     printed("submit", *SMALL)

@@ -175,7 +175,7 @@ def test_arrays_of_another_type_are_refused_where_values_could_be_lost():
     total = np.zeros(8, dtype=np.int64)
     for kernel in (
         lambda: KERNELS.largest(doubles, 2),
-        lambda: KERNELS.add_dense(total, doubles, 1.0),
+        lambda: KERNELS.add_dense(total, doubles, 1.0, 9.0),
         lambda: KERNELS.add_sparse(total, doubles, np.ones(8, np.float32), 1.0),
         lambda: KERNELS.pairs(BITS, (wide,), ZEROS),
         lambda: KERNELS.pairs(BITS, (ZEROS,), wide),
@@ -212,7 +212,7 @@ def test_arrays_that_cannot_be_written_are_refused():
         np.zeros(4, dtype=np.int32),
     ):
         with pytest.raises(TypeError):
-            KERNELS.add_dense(total, ones, 1.0)
+            KERNELS.add_dense(total, ones, 1.0, 9.0)
         with pytest.raises(TypeError):
             KERNELS.add_sparse(total, np.arange(4), ones, 1.0)
         assert not total.any()

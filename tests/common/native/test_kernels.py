@@ -247,6 +247,34 @@ def test_sums(share, scale):
     assert_equal(work)
 
 
+@pytest.mark.parametrize("place", [0, 1023, 1024, 4999])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1e4, 10.001])
+@pytest.mark.parametrize("scale", [2.0**24, 2.0**50])
+def test_a_dense_sum_with_a_value_above_the_limit_is_as_it_was(place, value, scale):
+    rng = np.random.default_rng(4)
+    values = rng.uniform(-10, 10, 5000).astype(np.float32)
+    total = rng.integers(-(2**40), 2**40, 5000)
+    before = total.copy()
+    assert KERNELS.add_dense(total.copy(), values, scale, 10.0) is True
+    values[place] = value
+    assert KERNELS.add_dense(total, values, scale, 10.0) is False
+    assert (total == before).all()
+
+
+def test_a_refused_dense_delta_is_named_with_and_without_kernels():
+    values = np.full(3000, 0.5, dtype=np.float32)
+    values[2500] = -2e4
+    delta = SparseDelta(size=3000, indices=np.arange(3000), values=values)
+
+    def work():
+        total = Accumulator(3000, Limits(clients=3, max_examples=90))
+        with pytest.raises(PayloadError, match=r"an entry of 20000\.0; want at most"):
+            total.add(delta, 83)
+        return [total.delta_sum, np.array(total.num_clients)]
+
+    assert_equal(work)
+
+
 def test_numbers_out_of_range_are_refused():
     model = native.RunModel(symbols=2, sizes=(3,), root=1 << 20, lanes=8)
     bits = np.zeros(4, dtype=np.uint8)
@@ -261,6 +289,6 @@ def test_numbers_out_of_range_are_refused():
         KERNELS.add_sparse(total, np.array([0, 3]), np.float32([1, 1]), 1.0)
     assert not total.any()
     with pytest.raises(IndexError):
-        KERNELS.add_dense(total, np.float32([1, 1]), 1.0)
+        KERNELS.add_dense(total, np.float32([1, 1]), 1.0, 9.0)
     with pytest.raises(IndexError):
         KERNELS.largest(np.float32([1, 2]), 3)

@@ -441,6 +441,13 @@ def test_parts_of_another_run_stay(tmp_path):
     assert part_files(tmp_path, "dense") == before != set()
 
 
+def test_the_newest_stay_above_a_number_of_five_digits(tmp_path):
+    checkpoints = write(tmp_path, 99_997, 99_998, 99_999, 100_000, 100_001)
+    assert checkpoints.restore().state.round == 100_001
+    kept = {path.name for path in tmp_path.glob("main-round-*")}
+    assert kept == {path_of(tmp_path, n).name for n in (99_999, 100_000, 100_001)}
+
+
 def test_what_a_crash_left_behind_is_removed_by_the_next_checkpoint(tmp_path):
     write(tmp_path, 1)
     (tmp_path / f"main-part-{'0' * 64}.safetensors").write_bytes(b"left behind")

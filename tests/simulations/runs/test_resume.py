@@ -397,6 +397,13 @@ def test_a_run_without_its_structure_is_refused(folder):
     refused(folder, Tiny, IntegrityError, message)
 
 
+def test_a_run_whose_structure_was_cut_short_is_refused_by_the_name_of_the_file(folder):
+    path = folder / "structure.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    message = "cannot continue: the file structure.json (damaged or edited) changed"
+    refused(folder, Tiny, IntegrityError, message)
+
+
 @pytest.mark.parametrize("kept", [0, 5])
 def test_a_run_whose_events_were_lost_is_refused(folder, kept):
     path = folder / "events.jsonl"
