@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedprune.common import native
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import SparseDelta
-from fedprune.common.spec import Vector
+from fedprune.common.spec import Vector, largest_magnitude
 
 _HEADROOM_BITS = 62  # one bit below int64's 63, so a rounded bound cannot touch it
 DELTA_BITS = 24  # 2**-24 is below float32's step for weights of magnitude 1
@@ -69,7 +69,7 @@ class Accumulator:
             detail = f"{num_examples}; want 1..{self.limits.max_examples}"
             raise PayloadError(Reason.BAD_VALUE, "num_examples", detail)
         if not self._add(delta, float(num_examples) * 2.0**DELTA_BITS):
-            largest, most = _largest(delta.values), self.limits.max_value
+            largest, most = largest_magnitude(delta.values), self.limits.max_value
             detail = f"an entry of {largest}; want at most {most}"
             raise PayloadError(Reason.BAD_VALUE, "delta", detail)
         self.num_examples += num_examples
@@ -83,7 +83,7 @@ class Accumulator:
         if kernels is not None and everywhere:
             # Dense values are read once: the bound is checked on the way.
             return kernels.add_dense(self.delta_sum, delta.values, scale, limit)
-        if not _largest(delta.values) <= limit:
+        if not largest_magnitude(delta.values) <= limit:
             return False
         if kernels is None:
             fixed = np.rint(delta.values.astype(np.float64) * scale).astype(np.int64)
@@ -104,9 +104,3 @@ class Accumulator:
         """Return the mean delta, weighted by examples, float32[size]."""
         scale = 2.0**DELTA_BITS * max(self.num_examples, 1)
         return (self.delta_sum / scale).astype(np.float32)
-
-
-def _largest(values: Vector) -> float:
-    """Return the largest magnitude without a copy; NaN if a value is, 0 of none."""
-    ends = values.max(initial=0.0), -values.min(initial=0.0)
-    return float(np.maximum(*ends))

@@ -54,6 +54,12 @@ def weights_digest(weights: Vector) -> bytes:
     return digest_of(np.ascontiguousarray(weights, dtype="<f4").tobytes())
 
 
+def largest_magnitude(values: Vector) -> float:
+    """Return the largest magnitude without a copy; NaN if a value is, 0 of none."""
+    ends = values.max(initial=0.0), -values.min(initial=0.0)
+    return float(np.maximum(*ends))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
     """Name and shape of one trained tensor.

@@ -1,5 +1,7 @@
 """Selection of the entries that a client sends, and the residual that it stores."""
 
+from math import isfinite
+
 import numpy as np
 
 from fedprune.client.rounds.opened import OpenedPlan
@@ -14,7 +16,7 @@ from fedprune.common.methods.registry import find
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.shared import CODEBOOK
 from fedprune.common.sparsity.sparsify import sparsify
-from fedprune.common.spec import Vector
+from fedprune.common.spec import Vector, largest_magnitude
 
 
 def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelta:
@@ -42,7 +44,7 @@ def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelt
         total = delta + _residual(opened, store)
     if opened.mask is not None:
         total = opened.mask.apply(total)  # masked weights have no residual
-    if not _is_finite(total):
+    if not isfinite(largest_magnitude(total)):
         # As a residual it would spoil every later round of this client.
         msg = f"client {opened.plan.client_id} diverged: its weights are not finite;"
         msg += f" want a lower client.lr (it is {settings.lr:g})"
@@ -78,12 +80,6 @@ def choose_entries(
         layout=side_info.layout,
         value_bits=codec.value_bits(settings.values),
     )
-
-
-def _is_finite(values: Vector) -> bool:
-    """Return whether no value is NaN or infinite; either is an extreme."""
-    ends = (values.min(initial=0.0), values.max(initial=0.0))
-    return bool(np.all(np.isfinite(ends)))
 
 
 def _sends_all(settings: TrainSettings) -> bool:

@@ -1,8 +1,9 @@
 """Local training: proximal steps, distillation, frozen modules and statistics."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fedprune.client.rounds.mask import MaskedWeights
+from fedprune.client.rounds.steps.clipping import clip_gradients
 from fedprune.client.rounds.steps.optimizers import Steps, build_optimizer
-from fedprune.client.rounds.steps.proximal import ProximalTerm, proximal_term
+from fedprune.client.rounds.steps.proximal import proximal_term
 from fedprune.client.rounds.steps.quantisers import Quantiser
 from fedprune.common.data.examples import Batch, Examples
 from fedprune.common.messages import TrainSettings
@@ -98,7 +100,7 @@ def _trained(
     steps = sum(len(plan) for plan in plans)
     dual = _dual_steps(model, training, steps)
     optimiser = _optimiser(model, training)
-    proximal = proximal_term(model, settings.proximal)
+    changes = _gradient_changes(model, settings)
     _set_mode(model, training)
     loss = torch.zeros((), dtype=wide_type(device_of(model)), device=device_of(model))
     counted = 0 if plans else len(training.examples)
@@ -112,7 +114,7 @@ def _trained(
                 counts = counted_of(task, drawn)
                 number = number_of(counts, drawn)
                 if number:
-                    mean = _step(model, training, optimiser, proximal, (drawn, counts))
+                    mean = _step(model, training, optimiser, changes, (drawn, counts))
                     loss += wide(mean) * number
                     counted += number
                 if dual is not None:
@@ -154,6 +156,18 @@ def _optimiser(model: nn.Module, training: LocalTraining) -> Steps:
     return own or build_optimizer(trained, settings)
 
 
+def _gradient_changes(
+    model: nn.Module, settings: TrainSettings
+) -> list[Callable[[], None]]:
+    """Return what changes the gradients of a step: proximal term, then clipping."""
+    proximal = proximal_term(model, settings.proximal)
+    changes = [] if proximal is None else [proximal.add_gradient]
+    if settings.clip > 0.0:
+        weights = tuple(model.parameters())
+        changes.append(partial(clip_gradients, weights, settings.clip))
+    return changes
+
+
 def _dual_steps(
     model: nn.Module, training: LocalTraining, steps: int
 ) -> DualSteps | None:
@@ -178,7 +192,7 @@ def _step(
     model: nn.Module,
     training: LocalTraining,
     optimiser: Steps,
-    proximal: ProximalTerm | None,
+    changes: Sequence[Callable[[], None]],
     drawn: tuple[Batch, Tensor | None],
 ) -> Tensor:
     """Take one local step; return its mean loss, not read yet: a GPU runs on.
@@ -187,7 +201,7 @@ def _step(
         model: The network.
         training: Loss and settings.
         optimiser: Takes the step.
-        proximal: Adds to the gradient, or None.
+        changes: Change the gradients, in this order.
         drawn: The batch as training sees it, and which of its examples count, of which
             there is one at least.
     """
@@ -211,10 +225,8 @@ def _step(
         loss = (1.0 - weight) * loss + weight * far
     total = loss if gates is None else loss + gates.cost()
     total.backward()  # type: ignore[no-untyped-call]
-    if proximal is not None:
-        proximal.add_gradient()
-    if training.settings.clip > 0.0:
-        nn.utils.clip_grad_norm_(model.parameters(), training.settings.clip)
+    for change in changes:
+        change()
     optimiser.step()
     if gates is not None:
         gates.step()

@@ -21,6 +21,8 @@ MAX_DEPTH = 4
 MAX_TEXT = 512  # bytes of one str: 128 characters of UTF-8
 
 _BUFFER = 4096  # bytes; msgpack's own choice is 256 kB for the smallest message
+_LARGE = 1 << 16  # bytes of a bin whose header has four bytes of length
+_LARGE_BIN, _LENGTH = b"\xc6", 4
 _HEAD = 2  # version and kind
 _TAIL = b"\xc4" + bytes([DIGEST_SIZE])  # msgpack's header in front of the digest
 
@@ -56,9 +58,9 @@ class Kind(IntEnum):
 def seal(kind: Kind, fields: Sequence[object]) -> bytes:
     """Return the message ``[version, kind, *fields, digest]``."""
     items = [VERSION, int(kind), *fields]
-    packed = pack([*items, bytes(DIGEST_SIZE)])
-    body = memoryview(packed)[: -len(_TAIL) - DIGEST_SIZE]
-    return b"".join((body, _TAIL, _digest(kind, body, items[-1])))
+    parts = _parts(items, len(items) + 1)
+    digest = _digest(kind, parts, items[-1])
+    return b"".join((*parts, _TAIL, digest))
 
 
 def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
@@ -81,7 +83,7 @@ def unseal(data: bytes, kind: Kind, max_bytes: int) -> tuple[Any, ...]:
     if type(items[-1]) is not bytes or len(items[-1]) != DIGEST_SIZE:
         _refuse("digest", f"{shown(items[-1])}; want {DIGEST_SIZE} bytes")
     body = memoryview(data)[: -len(_TAIL) - DIGEST_SIZE]
-    if _digest(kind, body, items[-2]) != items[-1]:
+    if _digest(kind, (body,), items[-2]) != items[-1]:
         detail = "differs from the bytes: damaged on the way"
         raise PayloadError(Reason.BAD_DIGEST, "digest", detail)
     return items[_HEAD:-1]
@@ -96,8 +98,25 @@ def kind_of(data: bytes) -> Kind | None:
 
 def pack(fields: Sequence[object]) -> bytes:
     """Return an array of plain values as msgpack, without a digest."""
-    packed: bytes = msgpack.packb(fields, use_bin_type=True, buf_size=_BUFFER)
-    return packed
+    return b"".join(_parts(fields, len(fields)))
+
+
+def _parts(fields: Sequence[object], count: int) -> list[bytes]:
+    """Return the start of a msgpack array of ``count`` items in parts.
+
+    A large bin is a part as it is: msgpack would copy it twice.
+    """
+    packer = msgpack.Packer(use_bin_type=True, autoreset=False, buf_size=_BUFFER)
+    packer.pack_array_header(count)
+    parts: list[bytes] = []
+    for field in fields:
+        if type(field) is bytes and len(field) >= _LARGE:
+            header = _LARGE_BIN + len(field).to_bytes(_LENGTH, "big")
+            parts += [packer.bytes(), header, field]
+            packer.reset()
+        else:
+            packer.pack(field)
+    return [*parts, packer.bytes()]
 
 
 def unpack(data: bytes, field: str) -> tuple[Any, ...]:
@@ -187,21 +206,34 @@ def _number(data: bytes, position: int, field: str) -> tuple[int, int]:
     return number, end
 
 
-def _digest(kind: Kind, body: memoryview, last: object) -> bytes:
+def _digest(kind: Kind, parts: Sequence[bytes | memoryview], last: object) -> bytes:
     """Return the digest of a message.
 
     Args:
         kind: Its kind.
-        body: Its bytes in front of the digest.
-        last: Its last item in front of the digest; if a bin, the body ends with it.
+        parts: Its bytes in front of the digest, one after another.
+        last: Its last item in front of the digest; if a bin, the parts end with it.
     """
     state = blake2b(digest_size=DIGEST_SIZE)
     if kind is Kind.PLAN and type(last) is bytes and len(last) >= DIGEST_SIZE:
-        state.update(body[: -len(last)])
-        state.update(body[-DIGEST_SIZE:])
-    else:
-        state.update(body)
+        head, inner = _without_end(parts, len(last)), last[-DIGEST_SIZE:]
+        parts = [*head, inner]
+    for part in parts:
+        state.update(part)
     return state.digest()
+
+
+def _without_end(
+    parts: Sequence[bytes | memoryview], count: int
+) -> list[bytes | memoryview]:
+    """Return parts without their last ``count`` bytes."""
+    kept = list(parts)
+    while count and kept:
+        part = memoryview(kept.pop())
+        if len(part) > count:
+            kept.append(part[: len(part) - count])
+        count -= min(count, len(part))
+    return kept
 
 
 def _check_head(version: object, found: object, kind: Kind) -> None:

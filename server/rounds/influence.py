@@ -80,9 +80,9 @@ def clipped_records(
 
 def delta_norm(delta: SparseDelta) -> float:
     """Return the L2 norm of a delta."""
-    values = delta.values.astype(np.float64)
+    squares = np.square(delta.values, dtype=np.float64)
     # Not by BLAS, whose sums depend on its number of threads: weights depend on it.
-    return float(np.sqrt(np.sum(values * values)))
+    return float(np.sqrt(np.sum(squares)))
 
 
 def median_norm(records: Iterable[ClientRecord]) -> float:

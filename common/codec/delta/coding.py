@@ -204,7 +204,7 @@ def _all_fields(delta: QuantisedDelta) -> Fields:
     header = Header(
         flags=flags, values=delta.kind, count=delta.size, shrink=np.float32(0)
     )
-    raw = delta.values.astype("<f4").tobytes()
+    raw = np.asarray(delta.values, dtype="<f4").tobytes()
     return Fields(header=header, mask=b"", stream=b"", raw=raw)
 
 

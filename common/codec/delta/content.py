@@ -1,5 +1,6 @@
 """From a quantised delta to the content of a body and back, raw bits included."""
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fedprune.common.codec.entropy.raw_bits import (
 )
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import QuantisedDelta, SparseDelta
-from fedprune.common.spec import Indices, ModelSpec, Vector
+from fedprune.common.spec import Indices, ModelSpec, Vector, largest_magnitude
 
 _FLOAT = 4  # bytes
 
@@ -134,6 +135,8 @@ def _check_floats(
 ) -> None:
     """Refuse values that are not finite, -0, and 0 unless ``zeros`` are allowed."""
     negative_zero = values.view(np.uint32) == np.uint32(1 << 31)
+    if zeros and isfinite(largest_magnitude(values)) and not negative_zero.any():
+        return
     bad = ~np.isfinite(values) | negative_zero
     if not zeros:
         bad |= values == 0

@@ -25,6 +25,7 @@ because the caller subtracts the dequantised delta (error feedback).
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from fedprune.common.codec.layout import entries_per_row, tensor_of_row
 from fedprune.common.errors import DataError
 from fedprune.common.messages import QuantisedDelta, SparseDelta
-from fedprune.common.spec import Indices, ModelSpec, Vector
+from fedprune.common.spec import Indices, ModelSpec, Vector, largest_magnitude
 
 LARGEST_CODE = 255
 TARGET_ERROR = 0.16  # share of a tensor's energy that "step" may lose; the default
@@ -103,8 +104,8 @@ def quantise_delta(
     Raises:
         DataError: If a value is not finite: the local training diverged.
     """
-    bad = np.flatnonzero(~np.isfinite(delta.values))
-    if len(bad):
+    if not isfinite(largest_magnitude(delta.values)):
+        bad = np.flatnonzero(~np.isfinite(delta.values))
         tensor = spec.tensor_at(int(delta.indices[bad[0]]))
         msg = (
             f"the delta holds {len(bad)} values that are not finite, first in {tensor}"
@@ -146,7 +147,7 @@ def value_bits(values: str) -> float:
 def dequantise_delta(q: QuantisedDelta, spec: ModelSpec) -> SparseDelta:
     """Return the dequantised delta: level times scale, float32."""
     if VALUE_FORMATS[q.kind].per == "nothing":
-        values = q.values.astype(np.float32)
+        values = q.values.astype(np.float32, copy=False)
     else:
         counts = scale_counts(q.indices, spec, q.kind)
         values = q.values.astype(np.float32) * np.repeat(LADDER[q.scales], counts)

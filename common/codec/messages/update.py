@@ -20,7 +20,7 @@ from fedprune.common.messages import (
     Statistics,
     Validation,
 )
-from fedprune.common.spec import ModelSpec, Vector
+from fedprune.common.spec import ModelSpec, Vector, largest_magnitude
 
 _FIELDS = 11
 _COVARIANCES = 3  # arrays of a field that only some answers have, the last one
@@ -247,8 +247,9 @@ def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
 
 def _read_values(delta: QuantisedDelta, expected: Expected) -> SparseDelta:
     sparse = dequantise_delta(delta, expected.spec)
-    bad = np.flatnonzero(~(np.abs(sparse.values) <= expected.max_value))
-    if len(bad):
+    most = np.float64(expected.max_value)  # a float would be rounded to float32
+    if not largest_magnitude(sparse.values) <= most:
+        bad = np.flatnonzero(~(np.abs(sparse.values) <= most))
         tensor = expected.spec.tensor_at(int(delta.indices[bad[0]]))
         found = sparse.values[bad[0]]
         detail = f"{found}; want at most {expected.max_value} in magnitude"

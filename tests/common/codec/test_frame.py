@@ -1,4 +1,5 @@
 import contextlib
+from hashlib import blake2b
 
 import msgpack
 import pytest
@@ -122,6 +123,41 @@ EDGES = [
 )
 def test_unpack_reads_every_form_that_pack_writes(fields):
     assert unpack(pack(fields), "it") == tuple(fields)
+
+
+LARGE = [bytes(range(256)) * n for n in (256, 300)]
+MIXED = [
+    [LARGE[0]],
+    [1, LARGE[0], "a", LARGE[1]],
+    [LARGE[0], LARGE[1], bytes(65535), 7],
+    [[LARGE[0], 3], None, LARGE[1]],  # one inside of an array
+    [LARGE[0][:65535], *[None] * 20, LARGE[0]],
+]
+
+
+@pytest.mark.parametrize("fields", MIXED, ids=range(len(MIXED)))
+def test_large_bins_are_packed_as_msgpack_does(fields):
+    assert pack(fields) == msgpack.packb(fields, use_bin_type=True)
+    for kind in (Kind.UPDATE, Kind.PLAN):
+        sealed = seal(kind, fields)
+        body = msgpack.packb([2, int(kind), *fields, bytes(16)])[:-18]
+        assert body_of(sealed) == body
+        assert unseal(sealed, kind, len(sealed)) == unpack(pack(fields), "it")
+    assert seal(Kind.UPDATE, fields) == seal_again(body_of(seal(Kind.UPDATE, fields)))
+
+
+@pytest.mark.parametrize("size", [16, 17, 60_000, 65_536, 100_000])
+@pytest.mark.parametrize("front", [[], [b"x" * 70_000], ["name", 4]])
+def test_a_plan_is_digested_without_what_the_digest_of_its_last_part_covers(
+    size, front
+):
+    inner = bytes(range(1, 101)) * (size // 100 + 1)
+    inner = inner[:size]
+    sealed = seal(Kind.PLAN, [*front, inner])
+    body = body_of(sealed)
+    digest = blake2b(body[:-size] + inner[-16:], digest_size=16).digest()
+    assert sealed[-16:] == digest
+    assert unseal(sealed, Kind.PLAN, len(sealed))[-1] == inner
 
 
 @settings(max_examples=300, deadline=None)

@@ -265,6 +265,16 @@ def test_a_moment_beyond_float16_is_not_encoded(field, bad):
         codec.encode_update(replace(make_update(6), statistics=statistics), KNOWN)
 
 
+def test_the_bound_of_a_value_is_not_rounded():
+    update = make_update(6, "float32")
+    data = codec.encode_update(update, KNOWN)
+    largest = float(np.abs(update.delta.values).max())
+    below = np.nextafter(largest, 0.0)  # as float32 it is the value
+    assert codec.decode_update(data, make_expected("float32", max_value=largest))
+    with pytest.raises(PayloadError, match=r"delta\.values"):
+        codec.decode_update(data, make_expected("float32", max_value=below))
+
+
 @pytest.mark.parametrize("values", ["int8", "float32"])
 @pytest.mark.parametrize("count", [0, 6, 60])
 def test_fixed_bytes_are_those_that_are_no_entries(values, count):
