@@ -198,6 +198,7 @@ def _as_figures(verdict: Verdict) -> dict[str, object]:
     return {
         "equal_size": verdict.equal_size,
         "equal_bytes": verdict.equal_bytes,
+        "pick": verdict.pick,
         "advice": verdict.advice,
         "comparisons": {
             one.control: {

@@ -60,12 +60,15 @@ class Verdict:
     Attributes:
         equal_size: One sentence on the controls of the final network's size.
         equal_bytes: One sentence on the controls of the run's bytes.
+        pick: The control of the final network's size that is the best guess; "" = the
+            run itself.
         advice: What to do if a small network from scratch won.
         comparisons: The comparisons themselves.
     """
 
     equal_size: str
     equal_bytes: str
+    pick: str
     advice: str
     comparisons: tuple[Comparison, ...]
 
@@ -145,9 +148,21 @@ def verdict_of(
     return Verdict(
         equal_size=_sentence("At equal size", sized, metric),
         equal_bytes=_sentence("At equal bytes", by_bytes, metric),
+        pick=picked(sized),
         advice=_advice(restarted=restarted) if fresh and smaller else "",
         comparisons=tuple(comparisons),
     )
+
+
+def picked(found: Collection[Comparison]) -> str:
+    """Return the control that is the best guess; "" = the run itself.
+
+    One that surely won comes first.  Where none did, the best mean decides: to take the
+    run unless it surely lost would favour our own method.
+    """
+    sure = [one for one in found if one.outcome == "lost"]
+    ahead = sure or [one for one in found if one.difference < 0.0]
+    return min(ahead, key=lambda one: one.difference).control if ahead else ""
 
 
 def _sentence(where: str, found: Sequence[Comparison], metric: str) -> str:
@@ -164,7 +179,9 @@ def _sentence(where: str, found: Sequence[Comparison], metric: str) -> str:
         return f"{where} {hardest.control} won: {_figures(hardest, metric)}."
     if outcome == "not resolved":
         text = f"{where} it is not resolved whether this run or {hardest.control} is "
-        return f"{text}better: {_figures(hardest, metric)}."
+        best = picked([hardest]) or "this run"
+        text += f"better: {_figures(hardest, metric)}."
+        return f"{text}  The better mean is that of {best}."
     rest = ", the best of the others" if len(found) > 1 else ""
     text = f"{where} this run won against {hardest.control}{rest}: "
     return f"{text}{_figures(hardest, metric)}."

@@ -13,7 +13,12 @@ from functools import partial
 import numpy as np
 
 from fedprune.server.rounds.records import Measured, Validations, validations_from
-from fedprune.server.runs.controls.verdict import Comparison, closing_metrics, compare
+from fedprune.server.runs.controls.verdict import (
+    Comparison,
+    closing_metrics,
+    compare,
+    picked,
+)
 from fedprune.server.runs.events import MAIN, RunName
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
@@ -164,7 +169,7 @@ def _picked(head: str, modes: Mapping[str, Mapping[int, Raw]]) -> list[Figure]:
         return []
     each = {n: right_of({s: raws[s] for s in seeds}) for n, raws in whole.items()}
     best = max(MODES, key=lambda name: _mean(each[name]))
-    picks = {s: picked({n: whole[n][s]["validation"] for n in MODES}) for s in seeds}
+    picks = {s: pick_of({n: whole[n][s]["validation"] for n in MODES}) for s in seeds}
     value = gap(each[best], {seed: each[name][seed] for seed, name in picks.items()})
     if value is None:
         return []
@@ -173,20 +178,19 @@ def _picked(head: str, modes: Mapping[str, Mapping[int, Raw]]) -> list[Figure]:
     return [figure(name, value, unit="points", goal=f"<= {_MOST}", note=note)]
 
 
-def picked(validation: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Return the mode that wins against *keep* by the verdict's rule, else *keep*.
+def pick_of(validation: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Return the mode that the verdict picks.
 
     Args:
         validation: Mode -> client -> its metric and examples in the closing round.
 
     >>> data = {f"c{n}": (0.9, 50) for n in range(5)}
     >>> better = {f"c{n}": (0.95, 50) for n in range(5)}
-    >>> picked({"keep": data, "fresh": better, "scratch": data})
+    >>> pick_of({"keep": data, "fresh": better, "scratch": data})
     'fresh'
     """
     pairs = [_pair(name, validation) for name in validation if name != "keep"]
-    lost = [one for one in pairs if one is not None and one.outcome == "lost"]
-    return min(lost, key=lambda one: one.difference).control if lost else "keep"
+    return picked([one for one in pairs if one is not None]) or "keep"
 
 
 def _pair(

@@ -144,6 +144,34 @@ def test_a_run_that_one_of_them_matches_has_not_won():
     assert "not resolved whether this run or uniform is better" in verdict.equal_size
 
 
+@pytest.mark.parametrize(
+    ("found", "pick"),
+    [
+        ([("scratch", 0.1), ("uniform", 0.01)], ""),
+        ([("scratch", 0.0)], ""),
+        ([("scratch", -0.01), ("uniform", 0.01)], "scratch"),
+        ([("scratch", -0.01), ("uniform", -0.015)], "uniform"),
+        ([("scratch", -0.03), ("uniform", -0.02)], "scratch"),
+        ([], ""),
+        ([("dense", -0.5), ("scratch@bytes", -0.5)], ""),
+    ],
+)
+def test_the_pick_is_the_best_mean_of_the_size_of_the_run(found, pick):
+    assert told([beside(name, value) for name, value in found]).pick == pick
+
+
+def test_one_that_surely_won_is_picked_before_a_larger_difference():
+    found = [beside("uniform", -0.06, error=0.05), beside("scratch", -0.05)]
+    assert told(found).pick == "scratch"
+
+
+def test_where_nothing_is_resolved_the_better_mean_is_named():
+    better = told([beside("uniform", -0.01)]).equal_size
+    assert better.endswith("The better mean is that of uniform.")
+    worse = told([beside("uniform", 0.01)]).equal_size
+    assert worse.endswith("The better mean is that of this run.")
+
+
 def test_one_that_surely_won_is_not_hidden_by_one_that_is_not_resolved():
     verdict = told([beside("uniform", -0.06, error=0.05), beside("scratch", -0.05)])
     assert verdict.equal_size.startswith("At equal size scratch won")
