@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fedprune.common.artifacts import read_tensors_file
+from fedprune.common.artifacts.model_file import read_whole
 from fedprune.common.config import Config, parse_config, toml_value
 from fedprune.common.errors import IntegrityError
 from fedprune.common.structure.structure import Structure
@@ -19,6 +20,7 @@ from fedprune.server.runs.events import describe, read_events
 from fedprune.server.runs.events.kinds import NAMES
 from fedprune.server.runs.folder import RUN_FORMAT, read_json_object
 from fedprune.server.runs.parts import read_checked
+from fedprune.simulations.inspection.onnx_network import read_onnx
 from fedprune.simulations.inspection.stored import read_message, read_residual
 from fedprune.simulations.inspection.tensors import in_order
 
@@ -30,6 +32,7 @@ _STRUCTURE = re.compile(r"structure-[0-9a-f]{32}\.json")  # in a client store
 _PART = re.compile(r"-part-(?P<digest>[0-9a-f]{64})\.safetensors$")
 _LAST = 5  # events that are shown, the last ones
 _DEEP = 3  # levels of a JSON object that are shown, below it only how much there is
+_HEAD = 1000  # bytes in which the first element of an XML file stands
 _NAMED = 8  # items of a list that are shown
 
 
@@ -166,6 +169,25 @@ def _openvino(path: Path) -> tuple[str, Rows]:
     return "weights of an OpenVINO network", [("network", path.stem + ".xml")]
 
 
+def _openvino_network(path: Path) -> tuple[str, Rows]:
+    """Return the content of the text that OpenVINO writes beside the weights.
+
+    Raises:
+        IntegrityError: If it is another text.
+    """
+    data = read_whole(path)
+    if b"<net" not in data[:_HEAD]:
+        msg = f"{path}: not an OpenVINO network: it does not begin with <net>"
+        raise IntegrityError(msg)
+    weights = path.with_suffix(".bin")
+    there = size(weights.stat().st_size) if weights.is_file() else "missing"
+    layers = str(data.count(b"<layer "))
+    return "OpenVINO network", [
+        ("layers", layers),
+        ("weights", f"{weights.name}, {there}"),
+    ]
+
+
 def _lock(path: Path) -> tuple[str, Rows]:
     pid = holder(path)
     return "lock", [("held by", "none" if pid is None else f"process {pid}")]
@@ -219,4 +241,6 @@ _READERS: Mapping[str, Callable[[Path], tuple[str, Rows]]] = {
     ".toml": _config,
     ".jsonl": _lines("journal"),
     ".html": _page,
+    ".onnx": read_onnx,
+    ".xml": _openvino_network,
 }
