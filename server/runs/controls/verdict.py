@@ -202,4 +202,6 @@ def _advice(*, restarted: bool) -> str:
     text = "A small network from scratch does better here"
     if restarted:
         return f'{text} although prune.restart = "fresh" is set: cut earlier'
-    return f'{text}: set prune.restart = "fresh", or start with a small network'
+    small = "start with a small network, or draw fresh weights (prune.restart = "
+    small += '"fresh") behind a short dense phase and one cut'
+    return f"{text}: {small}"
