@@ -122,13 +122,15 @@ def place_text(description: Description, *, inside: bool) -> str:
 
 def _inputs(onnx: Any, graph: Any, inside: Description | None) -> str:  # noqa: ANN401
     """Return name, type and shape of every input in words."""
-    parts = []
-    for item in graph.input:
-        tensor = item.type.tensor_type
-        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-        sizes = [x.dim_param or str(x.dim_value) for x in tensor.shape.dim]
-        parts.append(f"{item.name} {kind} [{', '.join(sizes)}]")
-    text = "; ".join(parts)
+    text = "; ".join(value_text(onnx, item) for item in graph.input)
     if inside is None or inside.stored == "float32":
         return text
     return f"{text}, {input_text(inside)} as floats"
+
+
+def value_text(onnx: Any, item: Any) -> str:  # noqa: ANN401 - onnx has no types
+    """Return name, type and shape of an input or output in words."""
+    tensor = item.type.tensor_type
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    sizes = [x.dim_param or str(x.dim_value) for x in tensor.shape.dim]
+    return f"{item.name} {kind} [{', '.join(sizes)}]"

@@ -2,15 +2,16 @@
 
 from collections import Counter
 from importlib import import_module
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from fedprune.common.artifacts.model_file import read_whole
-from fedprune.common.errors import ConfigError, IntegrityError
-from fedprune.common.text import and_more, first_line, not_installed, printable
+from fedprune.common.errors import IntegrityError
+from fedprune.common.text import and_more, first_line, printable
 from fedprune.server.report.text import count, size
+from fedprune.simulations.export.onnx_facts import value_text
+from fedprune.simulations.export.onnx_file import need
 
 Rows: TypeAlias = list[tuple[str, str]]
 
@@ -24,18 +25,21 @@ def read_onnx(path: Path) -> tuple[str, Rows]:
         ConfigError: If ``onnx`` is not installed.
         IntegrityError: If it is no ONNX file.
     """
-    if find_spec("onnx") is None:
-        raise ConfigError(not_installed("an ONNX file", "onnx", "onnx"))
+    need("onnx")
     onnx: Any = import_module("onnx")
+    data = read_whole(path)
     try:
-        proto = onnx.load_model_from_string(read_whole(path))
+        proto = onnx.load_model_from_string(data)
         graph = proto.graph
         kinds = Counter(node.op_type for node in graph.node)
         opset = next((x.version for x in proto.opset_import if not x.domain), 0)
         rows = [
             ("opset", str(opset)),
-            *[("input", _value(onnx, one)) for one in graph.input],
-            *[("output", _value(onnx, one)) for one in graph.output],
+            *[
+                (what, printable(value_text(onnx, item), 200))
+                for what, items in (("input", graph.input), ("output", graph.output))
+                for item in items
+            ],
             ("operations", _operations(kinds)),
             *_weights(onnx, graph.initializer),
             *[(prop.key, printable(prop.value, 200)) for prop in proto.metadata_props],
@@ -49,18 +53,9 @@ def read_onnx(path: Path) -> tuple[str, Rows]:
     return "ONNX network", rows
 
 
-def _value(onnx: Any, item: Any) -> str:  # noqa: ANN401 - onnx has no types
-    """Return name, type and shape of an input or output."""
-    tensor = item.type.tensor_type
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    sizes = [x.dim_param or str(x.dim_value) for x in tensor.shape.dim]
-    return printable(f"{item.name} {kind} [{', '.join(sizes)}]", 200)
-
-
 def _operations(kinds: "Counter[str]") -> str:
-    named = [f"{number} {name}" for name, number in kinds.most_common(_SHOWN)]
-    rest = [name for name, _ in kinds.most_common()[_SHOWN:]]
-    return f"{kinds.total()}: {and_more([*named, *rest], _SHOWN)}"
+    named = [f"{number} {name}" for name, number in kinds.most_common()]
+    return f"{kinds.total()}: {and_more(named, _SHOWN)}"
 
 
 def _weights(onnx: Any, tensors: Any) -> Rows:  # noqa: ANN401 - onnx has no types

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from fedprune.common.errors import ConfigError, IntegrityError
+from fedprune.simulations.export import onnx_file
 from fedprune.simulations.export.onnx_file import write_onnx
-from fedprune.simulations.inspection import onnx_network
 from fedprune.simulations.inspection.artifacts import inspect_path, render
 
 
@@ -71,7 +71,7 @@ def test_a_truncated_onnx_file_is_refused(tmp_path):
 def test_without_onnx_the_package_is_named(tmp_path, monkeypatch):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"\x08\x0a")
-    monkeypatch.setattr(onnx_network, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"fedprune\[onnx\]"):
         inspect_path(path)
 
