@@ -23,7 +23,7 @@ from fedprune.common.config import DATA_VARIABLE, Config
 from fedprune.common.errors import ConfigError
 from fedprune.common.system.cores import own_cores
 
-_NEEDED = ("numpy", "msgpack", "safetensors", "pydantic", "typer")
+_NEEDED = ("numpy", "msgpack", "xxhash", "safetensors", "pydantic", "typer")
 _HEAVY = ("torch", "flwr")  # needed too, but seconds to import
 _LIBRARY = Path("lib") / "libtorch_python.so"  # loads the others of torch
 _OPTIONAL = {

@@ -1,6 +1,6 @@
 """The wire format, version 2: messages between server and client, byte by byte.
 
-Needs numpy, hashlib and msgpack only.  Nothing on the wire names a class, a
+Needs numpy, hashlib, msgpack and xxhash only.  Nothing on the wire names a class, a
 function or a file; shapes come from the receiver's own ``ModelSpec``, never from a
 message; a decoder raises ``PayloadError`` and nothing else.
 
@@ -10,10 +10,12 @@ str, bin and arrays only (no map, ext, timestamp, float32)::
     message    = [version = 2, kind, field, ..., digest]
     digest     = bin16: blake2b-128 of all bytes in front of its own header (c4 10);
                  of a plan only of those in front of the message in its shared part
-                 (the header of that bin is covered), then of that message's own digest
-    kind       = 2 shared | 3 update | 4 weights | 5 broadcast | 6 stored | 7 full
-                 | 8 change | 9 model | 10 codebook | 11 mask | 12 plan; 1 was a plan
-                 whose digest covered all of it, and is read no longer
+                 (the header of that bin is covered), then of that message's own
+                 digest; of an update xxh3-128 of the same bytes, highest byte first
+    kind       = 2 shared | 4 weights | 5 broadcast | 6 stored | 7 full | 8 change
+                 | 9 model | 10 codebook | 11 mask | 12 plan | 13 update; 1 was a plan
+                 whose digest covered all of it and 3 an update with one of blake2b,
+                 and neither is read any longer
 
 Order of the checks: size cap, structure of the frame (bounded items and depth),
 version and kind, digest, then every field.  The digest detects damage and mix-ups; the
@@ -47,7 +49,7 @@ fewer.
                          rollback bool]
            statistics = [num_examples int, mean bin, variance bin]; a fourth item
                         where buffers are averaged: their values bin float32[running]
-3 update   run_id str, round int, client_id str, plan digest, base digest,
+13 update  run_id str, round int, client_id str, plan digest, base digest,
            num_examples int, loss float, delta bin,
            importance bin float32[units] | nil, statistics as float16 | nil,
            validation = [loss_sum float, correct int, count int]

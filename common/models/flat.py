@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -171,11 +172,19 @@ def _check_length(tensors: list[torch.Tensor], vector: Vector, what: str) -> Non
 
 def _scatter(tensors: list[torch.Tensor], vector: Vector, what: str) -> None:
     _check_length(tensors, vector, what)
-    # A copy: torch warns about memory that may not be written to.
-    flat = torch.from_numpy(np.array(vector, dtype=np.float32))
     start = 0
     with torch.no_grad():
         for tensor in tensors:
             end = start + tensor.numel()
-            tensor.copy_(flat[start:end].reshape(tensor.shape))
+            _write(tensor, vector[start:end].reshape(tensor.shape))
             start = end
+
+
+def _write(tensor: torch.Tensor, values: NDArray[np.float32]) -> None:
+    """Write values into a tensor of their shape, of any device and type."""
+    plain = tensor.dtype is torch.float32 and tensor.is_contiguous()
+    if plain and tensor.device.type == "cpu":
+        np.copyto(tensor.numpy(), values)
+        return
+    # A copy: torch warns about memory that may not be written to.
+    tensor.copy_(torch.from_numpy(np.array(values, dtype=np.float32)))

@@ -20,8 +20,10 @@ from typing import Any
 
 import msgpack
 import numpy as np
+import xxhash
 
 from fedprune.common.codec import Kind
+from fedprune.common.codec.frame import kind_of
 from fedprune.common.errors import PayloadError
 from fedprune.simulations.benchmarks.kit.codec.files import packed_file
 from fedprune.simulations.benchmarks.kit.codec.subjects import Subject, subjects
@@ -147,11 +149,12 @@ def _memory() -> int:
 
 
 def _seal(body: bytes) -> bytes:
-    return body + _digest(body)
+    return body + _digest(body, update=kind_of(body) is Kind.UPDATE)
 
 
-def _digest(covered: bytes) -> bytes:
-    return b"\xc4\x10" + blake2b(covered, digest_size=16).digest()
+def _digest(covered: bytes, *, update: bool = False) -> bytes:
+    of = xxhash.xxh3_128(covered) if update else blake2b(covered, digest_size=16)
+    return b"\xc4\x10" + of.digest()
 
 
 def _seal_items(items: list[Any]) -> bytes:

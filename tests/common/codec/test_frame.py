@@ -29,9 +29,18 @@ def test_unseal_returns_the_fields_that_were_sealed():
 
 def test_the_bytes_of_a_sealed_message_never_change():
     assert MESSAGE.hex() == (
+        "9a020d01a2c3a4c4020001c0c3cb3fe00000000000009202"
+        "92d1fed4c400c410afe609d169773a119d253351846c4fed"
+    )
+
+
+def test_an_update_whose_digest_is_of_blake2b_is_refused_by_its_kind():
+    old = bytes.fromhex(
         "9a020301a2c3a4c4020001c0c3cb3fe00000000000009202"
         "92d1fed4c400c4102ebbb6b801c81f66bec9679d8f9778e0"
     )
+    error = refused(old)
+    assert (error.field, error.reason) == ("kind", Reason.UNKNOWN)
 
 
 def test_every_truncated_message_is_refused():
@@ -198,8 +207,8 @@ def test_what_is_not_bytes_is_refused(data):
 
 
 def test_a_message_without_fields_or_digest_is_refused():
-    assert refused(pack([2, 3])).reason == Reason.BAD_FRAME
+    assert refused(pack([2, 13])).reason == Reason.BAD_FRAME
     for last in ("no digest", b"short", None):
-        error = refused(pack([2, 3, last]))
+        error = refused(pack([2, 13, last]))
         assert (error.field, error.reason) == ("digest", Reason.BAD_FRAME)
-    assert refused(pack([2, 3, bytes(16)])).reason == Reason.BAD_DIGEST
+    assert refused(pack([2, 13, bytes(16)])).reason == Reason.BAD_DIGEST

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
+import xxhash
 
 from fedprune.common import codec
 from fedprune.common.messages import (
@@ -161,7 +162,10 @@ def make_plan() -> RoundPlan:
 
 def seal_again(body: bytes) -> bytes:
     """Return a message whose digest is right for a forged body (digest left out)."""
-    return body + b"\xc4\x10" + blake2b(body, digest_size=16).digest()
+    kind = body[2:3] if body[:1] < b"\xdc" else body[4:5]
+    update = kind == bytes([UPDATE_KIND])
+    of = xxhash.xxh3_128(body) if update else blake2b(body, digest_size=16)
+    return body + b"\xc4\x10" + of.digest()
 
 
 def body_of(message: bytes) -> bytes:
@@ -192,7 +196,7 @@ def edit(message: bytes, change: Callable[[list[Any]], object]) -> bytes:
     return message_of(items)
 
 
-PLAN_KIND, DIGEST = 12, 16
+PLAN_KIND, UPDATE_KIND, DIGEST = 12, 13, 16
 DELTA_ITEM = 9  # version, kind, run, round, client, plan, base, examples, loss, delta
 
 
