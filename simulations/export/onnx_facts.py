@@ -130,7 +130,29 @@ def _inputs(onnx: Any, graph: Any, inside: Description | None) -> str:  # noqa: 
 
 def value_text(onnx: Any, item: Any) -> str:  # noqa: ANN401 - onnx has no types
     """Return name, type and shape of an input or output in words."""
+    form = item.type.WhichOneof("value") or "unknown"
+    if form != "tensor_type":  # a sequence, a map, ...
+        return f"{item.name} {form.removesuffix('_type')}"
     tensor = item.type.tensor_type
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    sizes = [x.dim_param or str(x.dim_value) for x in tensor.shape.dim]
+    kind = type_of(onnx, tensor.elem_type).name
+    if not tensor.HasField("shape"):
+        return f"{item.name} {kind} of any shape"
+    sizes = [
+        x.dim_param or (str(x.dim_value) if x.HasField("dim_value") else "?")
+        for x in tensor.shape.dim
+    ]
     return f"{item.name} {kind} [{', '.join(sizes)}]"
+
+
+def type_of(onnx: Any, number: int) -> np.dtype[Any]:  # noqa: ANN401 - onnx has no types
+    """Return the type of the entries that ONNX gives this number.
+
+    Raises:
+        ValueError: If the installed ``onnx`` knows none.
+    """
+    try:
+        found: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(number)
+    except KeyError:
+        msg = f"type {number} of a tensor, which onnx {onnx.__version__} does not know"
+        raise ValueError(msg) from None
+    return found

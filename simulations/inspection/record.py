@@ -33,6 +33,7 @@ _PART = re.compile(r"-part-(?P<digest>[0-9a-f]{64})\.safetensors$")
 _LAST = 5  # events that are shown, the last ones
 _DEEP = 3  # levels of a JSON object that are shown, below it only how much there is
 _HEAD = 1000  # bytes in which the first element of an XML file stands
+_NETWORK = re.compile(rb"<net[\s>]")
 _NAMED = 8  # items of a list that are shown
 
 
@@ -173,11 +174,14 @@ def _openvino_network(path: Path) -> tuple[str, Rows]:
     """Return the content of the text that OpenVINO writes beside the weights.
 
     Raises:
-        IntegrityError: If it is another text.
+        IntegrityError: If it is another text, or was cut short.
     """
     data = read_whole(path)
-    if b"<net" not in data[:_HEAD]:
+    if not _NETWORK.search(data[:_HEAD]):
         msg = f"{path}: not an OpenVINO network: it does not begin with <net>"
+        raise IntegrityError(msg)
+    if not data.rstrip().endswith(b"</net>"):
+        msg = f"{path}: not a whole OpenVINO network: it does not end with </net>"
         raise IntegrityError(msg)
     weights = path.with_suffix(".bin")
     there = size(weights.stat().st_size) if weights.is_file() else "missing"
