@@ -147,7 +147,7 @@ def verdict_of(
     fresh = any(kind_of(one.control) in FRESH for one in lost)
     return Verdict(
         equal_size=_sentence("At equal size", sized, metric),
-        equal_bytes=_sentence("At equal bytes", by_bytes, metric),
+        equal_bytes=_sentence("At equal bytes", by_bytes, metric, capped),
         pick=picked(sized),
         advice=_advice(restarted=restarted) if fresh and smaller else "",
         comparisons=tuple(comparisons),
@@ -165,7 +165,12 @@ def picked(found: Collection[Comparison]) -> str:
     return min(ahead, key=lambda one: one.difference).control if ahead else ""
 
 
-def _sentence(where: str, found: Sequence[Comparison], metric: str) -> str:
+def _sentence(
+    where: str,
+    found: Sequence[Comparison],
+    metric: str,
+    capped: Collection[str] = (),
+) -> str:
     """Return one sentence: who won, or that it is not resolved."""
     if not found:
         return ""
@@ -179,12 +184,20 @@ def _sentence(where: str, found: Sequence[Comparison], metric: str) -> str:
         return f"{where} {hardest.control} won: {_figures(hardest, metric)}."
     if outcome == "not resolved":
         text = f"{where} it is not resolved whether this run or {hardest.control} is "
-        best = picked([hardest]) or "this run"
         text += f"better: {_figures(hardest, metric)}."
-        return f"{text}  The better mean is that of {best}."
+        return f"{text}  {_better(hardest, capped)}".rstrip()
     rest = ", the best of the others" if len(found) > 1 else ""
     text = f"{where} this run won against {hardest.control}{rest}: "
     return f"{text}{_figures(hardest, metric)}."
+
+
+def _better(one: Comparison, capped: Collection[str]) -> str:
+    """Return whose mean is better; "" where the control ended with fewer bytes."""
+    if one.difference == 0.0:
+        return "Both means are equal."
+    if one.difference < 0.0:
+        return f"The better mean is that of {one.control}."
+    return "" if one.control in capped else "The better mean is that of this run."
 
 
 def _figures(one: Comparison, metric: str) -> str:

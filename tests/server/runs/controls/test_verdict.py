@@ -172,6 +172,27 @@ def test_where_nothing_is_resolved_the_better_mean_is_named():
     assert worse.endswith("The better mean is that of this run.")
 
 
+def test_equal_means_are_told_as_equal():
+    # One answer more at one client, one less at another: as many of all.
+    ours = measured(0.7, 0.1, 0.3, 0.6, 0.9, 0.2)
+    theirs = measured(0.6, 0.2, 0.3, 0.6, 0.9, 0.2)
+    found = compare("scratch", ours, theirs, higher_is_better=True)
+    verdict = told(one_of("scratch", found))
+    assert "not resolved" in verdict.equal_size
+    assert verdict.equal_size.endswith("Both means are equal.")
+
+
+def test_the_better_mean_is_not_told_against_one_that_had_fewer_bytes():
+    capped = ["scratch@bytes"]
+    ahead, behind = (beside("scratch@bytes", value) for value in (-0.01, 0.01))
+    assert told([behind]).equal_bytes.endswith("The better mean is that of this run.")
+    text = told([behind], capped=capped).equal_bytes
+    assert "not resolved" in text
+    assert "better mean" not in text
+    text = told([ahead], capped=capped).equal_bytes
+    assert text.endswith("The better mean is that of scratch@bytes.")
+
+
 def test_one_that_surely_won_is_not_hidden_by_one_that_is_not_resolved():
     verdict = told([beside("uniform", -0.06, error=0.05), beside("scratch", -0.05)])
     assert verdict.equal_size.startswith("At equal size scratch won")
