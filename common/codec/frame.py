@@ -5,6 +5,7 @@ stands for it in the digest of the plan, so that to address a plan hashes a few 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Any, NoReturn
@@ -38,6 +39,13 @@ _RUNS = {  # bin and str
 _NUMBERS = _RUNS | _ARRAYS | _SIGNED | {
     0xCC: (1, 1 << 7), 0xCD: (2, 1 << 8), 0xCE: (4, 1 << 16), 0xCF: (8, 1 << 32),
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """A bin whose bytes are these parts: a large one is copied into a message once."""
+
+    parts: Sequence[bytes]
 
 
 class Kind(IntEnum):
@@ -99,25 +107,39 @@ def kind_of(data: bytes) -> Kind | None:
 
 def pack(fields: Sequence[object]) -> bytes:
     """Return an array of plain values as msgpack, without a digest."""
-    return b"".join(_parts(fields, len(fields)))
+    return b"".join(packed(fields).parts)
+
+
+def packed(fields: Sequence[object]) -> Bin:
+    """Return what ``pack`` does as an item of another array."""
+    return Bin(_parts(fields, len(fields)))
 
 
 def _parts(fields: Sequence[object], count: int) -> list[bytes]:
     """Return the start of a msgpack array of ``count`` items in parts.
 
-    A large bin is a part as it is: msgpack would copy it twice.
+    A large bin is parts as they are: msgpack would copy it twice.
     """
     packer = msgpack.Packer(use_bin_type=True, autoreset=False, buf_size=_BUFFER)
     packer.pack_array_header(count)
     parts: list[bytes] = []
     for field in fields:
-        if type(field) is bytes and len(field) >= _LARGE:
-            header = _LARGE_BIN + len(field).to_bytes(_LENGTH, "big")
-            parts += [packer.bytes(), header, field]
+        blocks = _blocks(field)
+        size = sum(map(len, blocks))
+        if size >= _LARGE:
+            header = _LARGE_BIN + size.to_bytes(_LENGTH, "big")
+            parts += [packer.bytes(), header, *blocks]
             packer.reset()
         else:
-            packer.pack(field)
+            packer.pack(b"".join(blocks) if isinstance(field, Bin) else field)
     return [*parts, packer.bytes()]
+
+
+def _blocks(field: object) -> Sequence[bytes]:
+    """Return the bytes of a bin, in parts; none of what is something else."""
+    if isinstance(field, Bin):
+        return field.parts
+    return [field] if type(field) is bytes else []
 
 
 def unpack(data: bytes, field: str) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ values of a valid but false message are clipped to what an honest client could r
 The clipped part is lost: it is not in the client's residual.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
@@ -22,6 +23,7 @@ _SLACK = 0.1  # losses this near to the median are never clipped
 _LARGEST = 65504.0  # of a float16, in which moments travel
 _HALF_ROUNDING = 2.0**-10  # of a float16, relative
 _LARGEST_MEAN = 2.0**12  # batch-norm input means beyond this are faults
+_BLOCK = 1 << 18  # values that are squared at once: 2 MB, which a cache holds
 
 
 def weight_caps(
@@ -80,9 +82,10 @@ def clipped_records(
 
 def delta_norm(delta: SparseDelta) -> float:
     """Return the L2 norm of a delta."""
-    squares = np.square(delta.values, dtype=np.float64)
+    values = delta.values
+    parts = (values[at : at + _BLOCK] for at in range(0, len(values), _BLOCK))
     # Not by BLAS, whose sums depend on its number of threads: weights depend on it.
-    return float(np.sqrt(np.sum(squares)))
+    return math.sqrt(sum(float(np.sum(np.square(x, dtype=np.float64))) for x in parts))
 
 
 def median_norm(records: Iterable[ClientRecord]) -> float:

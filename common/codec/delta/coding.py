@@ -30,7 +30,12 @@ from fedprune.common.codec.delta.content import (
     from_levels,
     raw_bytes,
 )
-from fedprune.common.codec.delta.header import Fields, read_fields, write_fields
+from fedprune.common.codec.delta.header import (
+    Fields,
+    bin_of,
+    read_fields,
+    write_fields,
+)
 from fedprune.common.codec.delta.levels import Sizes, look_up
 from fedprune.common.codec.delta.options import CodingFlags, Header, lanes_for
 from fedprune.common.codec.delta.quantise import (
@@ -41,6 +46,7 @@ from fedprune.common.codec.delta.quantise import (
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.entropy.coder import Encoder, close_stream, open_stream
 from fedprune.common.codec.entropy.raw_bits import join_raw, split_raw
+from fedprune.common.codec.frame import Bin
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import QuantisedDelta
 from fedprune.common.spec import Indices, Mask, ModelSpec, digest_of
@@ -57,14 +63,23 @@ def encode_delta(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
     Raises:
         DataError: If delta, weights and mask do not belong together.
     """
+    return write_fields(_fields_of(delta, side_info))
+
+
+def delta_bin(delta: QuantisedDelta, side_info: SideInformation) -> Bin:
+    """Return what ``encode_delta`` does as an item of a message, with fewer copies."""
+    return bin_of(_fields_of(delta, side_info))
+
+
+def _fields_of(delta: QuantisedDelta, side_info: SideInformation) -> Fields:
     _check_sizes(delta, side_info)
     positions = (
         delta.indices if side_info.mask is None else np.flatnonzero(side_info.mask)
     )
     if not len(positions):
-        return write_fields(_no_fields(delta.kind))
+        return _no_fields(delta.kind)
     if side_info.mask is None and is_everywhere(delta):
-        return write_fields(_all_fields(delta))
+        return _all_fields(delta)
     content = content_of(delta, positions)
     header, prepared = _choose(delta, side_info, positions, content)
     writer = Encoder(lanes_for(delta.size, len(positions)))
@@ -73,13 +88,11 @@ def encode_delta(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
     stream = close_stream(writer, first)
     if delta.kind == "float32":
         rest = dense_at(delta, positions).astype("<f4").tobytes()
-    return write_fields(
-        Fields(
-            header=header,
-            mask=b"" if side_info.mask is None else _mask_digest(side_info.mask),
-            stream=stream,
-            raw=rest,
-        )
+    return Fields(
+        header=header,
+        mask=b"" if side_info.mask is None else _mask_digest(side_info.mask),
+        stream=stream,
+        raw=rest,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.options import CodingFlags, Header
 from fedprune.common.codec.delta.quantise import VALUE_FORMATS
-from fedprune.common.codec.frame import pack, unpack
+from fedprune.common.codec.frame import Bin, packed, unpack
 from fedprune.common.errors import PayloadError, Reason
 
 _COUNT = 7
@@ -32,9 +32,14 @@ class Fields:
 
 def write_fields(fields: Fields) -> bytes:
     """Return the fields as one msgpack array."""
+    return b"".join(bin_of(fields).parts)
+
+
+def bin_of(fields: Fields) -> Bin:
+    """Return what ``write_fields`` does as an item of a message."""
     header = fields.header
     bits = np.float32(header.shrink).astype("<f4").tobytes() if header.shrink else b""
-    return pack(
+    return packed(
         [
             header.flags.pack(),
             VALUE_FORMATS[header.values].code,

@@ -194,7 +194,8 @@ def _floats(delta: SparseDelta) -> QuantisedDelta:
     return QuantisedDelta(
         size=delta.size,
         indices=indices,
-        # Minus 0 becomes 0: it has one form on the wire.
+        # Minus 0 becomes 0: it has one form on the wire.  A copy in each case: what is
+        # left of the caller's array is its residual.
         values=values + np.float32(0),
         scales=np.zeros(0, dtype=np.uint8),
         kind="float32",

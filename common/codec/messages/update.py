@@ -6,7 +6,7 @@ from math import ceil, inf
 import numpy as np
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.delta.coding import decode_delta, delta_parts, encode_delta
+from fedprune.common.codec.delta.coding import decode_delta, delta_bin, delta_parts
 from fedprune.common.codec.delta.quantise import dequantise_delta
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.fields import read_statistics, statistics_fields
@@ -131,7 +131,7 @@ def encode_update(update: ClientUpdate, side_info: SideInformation) -> bytes:
             update.base,
             int(update.num_examples),
             float(update.loss),
-            encode_delta(update.delta, side_info),
+            delta_bin(update.delta, side_info),
             None if importance is None else importance.astype("<f4").tobytes(),
             statistics_fields(
                 _representable(update.statistics, side_info.layout.spec), _HALF

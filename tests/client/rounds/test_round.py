@@ -202,6 +202,17 @@ def test_a_smaller_step_error_gives_finer_levels(tmp_path):
     assert finest[0.001] > 3 * finest[0.2]
 
 
+def test_what_is_sent_whole_is_not_what_the_residual_overwrites(tmp_path):
+    found = {}
+    for feedback in (False, True):
+        changes = {"update__values": "float32", "update__update_density": 1.0}
+        changes["update__error_feedback"] = feedback
+        client = Client(tmp_path / str(feedback), **changes)
+        found[feedback] = client.decode(client.answer()).delta.values
+    assert np.any(found[True])
+    np.testing.assert_array_equal(found[True], found[False])
+
+
 def test_without_error_feedback_nothing_is_kept(tmp_path):
     client = Client(tmp_path, update__error_feedback=False)
     client.answer()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprune.common.codec import Kind, seal, unseal
-from fedprune.common.codec.frame import pack, unpack
+from fedprune.common.codec.frame import Bin, pack, unpack
 from fedprune.common.errors import PayloadError, Reason
 
 FIELDS = [1, "ä", b"\0\1", None, True, 0.5, [2, [-300, b""]]]
@@ -153,6 +153,13 @@ def test_large_bins_are_packed_as_msgpack_does(fields):
         assert body_of(sealed) == body
         assert unseal(sealed, kind, len(sealed)) == unpack(pack(fields), "it")
     assert seal(Kind.UPDATE, fields) == seal_again(body_of(seal(Kind.UPDATE, fields)))
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3, 4], [65_535], [1, 65_535], [70_000, 9]])
+def test_a_bin_in_parts_is_packed_as_one(sizes):
+    parts = [bytes([size % 251]) * size for size in sizes]
+    assert pack([1, Bin(parts), "a"]) == pack([1, b"".join(parts), "a"])
+    assert seal(Kind.UPDATE, [Bin(parts), 2]) == seal(Kind.UPDATE, [b"".join(parts), 2])
 
 
 @pytest.mark.parametrize("size", [16, 17, 60_000, 65_536, 100_000])

@@ -91,6 +91,14 @@ def test_a_long_delta_is_shortened_and_keeps_its_direction():
     np.testing.assert_array_equal(found.indices, [0, 1])
 
 
+@pytest.mark.parametrize("count", [0, 1, (1 << 18) - 1, 1 << 18, 600_000])
+def test_the_norm_of_a_delta_of_any_length_is_that_of_numpy(count):
+    values = np.random.default_rng(3).normal(size=count).astype(np.float32)
+    delta = SparseDelta(size=count, indices=np.arange(count), values=values)
+    wanted = np.sqrt(np.sum(np.square(values, dtype=np.float64)))
+    assert delta_norm(delta) == pytest.approx(wanted, rel=1e-14)
+
+
 @pytest.mark.parametrize(
     "longest", [5.0, 6.0, np.inf], ids=["equal", "longer", "unknown"]
 )
