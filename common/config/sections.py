@@ -384,7 +384,7 @@ class Quantise(Section):
     --format fpz --values codebookB", or none."""
     rounds: Positive = 1
     """Final rounds, the last ones, that train so, 1 <= rounds <= rounds.final."""
-    bits: int = Field(default=4, ge=1, le=6)
+    bits: int = Field(default=5, ge=1, le=6)
     """log2 of the values of each tensor ("codebook"), 1 <= bits <= 6."""
     distill: Share = 0.5
     """Weight in the loss of the teacher, the network that was sent, not quantised; it

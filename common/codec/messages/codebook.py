@@ -1,8 +1,8 @@
 """Weights in a codebook: each weight is one of a few values of its tensor.
 
 ``2**bits`` values for each tensor of two or more dimensions, found by k-means over its
-weights other than 0 with centroids that begin evenly between the smallest and the
-largest; a tensor that has no more values than that keeps them, so weights on a codebook
+weights other than 0 with centroids that begin halfway between even spacing and equal
+counts (record 0101); a tensor that has no more values than that keeps them, so weights on a codebook
 are coded again without loss.  Source: Han et al. 2016, arXiv:1510.00149, sections 3 and
 3.2; with data the values can be fine-tuned (3.3) and the weights coded again.  A weight
 of 0 stays 0; other tensors travel as float16.  The numbers of the values are
@@ -81,7 +81,11 @@ def _centroids(weights: Vector, bits: int) -> Vector:
     """Return the centroids of k-means, float32[k], rising, none of them 0."""
     order = np.sort(weights.astype(np.float64))
     sums = np.concatenate([[0.0], np.cumsum(order)])
-    centres = np.linspace(order[0], order[-1], 1 << bits)
+    # Evenly spaced ones leave tails empty, and are lost there; those of equal counts
+    # leave the tails, the weights that matter most, to one centroid each.
+    shares = (np.arange(1 << bits) + 0.5) / (1 << bits)
+    even = np.linspace(order[0], order[-1], 1 << bits)
+    centres = (even + np.quantile(order, shares)) / 2.0
     for _ in range(_ROUNDS):
         bounds = _bounds(order, centres)
         filled = np.diff(bounds) > 0

@@ -27,7 +27,11 @@ def plain_means(weights, bits):
     """Return the centroids of k-means, one weight after another; few are kept."""
     if len(set(weights)) <= 1 << bits:
         return sorted(set(weights))
-    centres = np.linspace(min(weights), max(weights), 1 << bits).tolist()
+    count = 1 << bits
+    even = np.linspace(min(weights), max(weights), count)
+    # Midway to the middles of as many equal parts of the sorted weights.
+    middles = np.quantile(weights, [(i + 0.5) / count for i in range(count)])
+    centres = ((even + middles) / 2).tolist()
     for _ in range(200):
         groups = [[] for _ in centres]
         # Nearest by the middles: rounded distances could break a tie otherwise.
@@ -46,11 +50,21 @@ def plain_means(weights, bits):
     st.lists(st.integers(-40, 40).filter(bool), min_size=1, max_size=30),
     st.integers(1, 4),
 )
-def test_centroids_are_those_of_plain_k_means_from_even_starts(weights, bits):
+def test_centroids_are_those_of_plain_k_means_from_the_same_starts(weights, bits):
     found = make_codebook(np.float32(weights), bits)
     means = plain_means([float(w) for w in weights], bits)
     wanted = {float(np.float32(c)) for c in means}
     assert set(found.values.tolist()) == wanted - {0.0}
+
+
+def test_a_codebook_of_weights_with_tails_has_values_in_them_and_few_errors():
+    rng = np.random.default_rng(5)
+    weights = rng.standard_t(4, 20_000).astype(np.float32)
+    codebook = make_codebook(weights, 6)
+    assert len(codebook.values) > 56
+    found = codebook.values[codebook.symbols - 1]
+    share = np.mean((found - weights) ** 2) / np.mean(weights**2)
+    assert share < 0.003  # 0.0024; from even starts 0.0046, with 48 values
 
 
 def test_known_weights_have_a_known_codebook():
