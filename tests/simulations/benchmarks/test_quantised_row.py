@@ -31,7 +31,7 @@ def test_every_file_is_compared_with_the_float_network_that_was_not_trained_for_
     assert (tuned.value, tuned.goal) == (pytest.approx(1.5), "<= 0.5")
     assert "n = 1" in tuned.detail
     assert "78.50, 77 parameters; +0.50 against its own float" in tuned.detail
-    coded = shown["quantised: points lost, codebook .fpz of 4 bits, trained for it"]
+    coded = shown["quantised: points lost, codebook .fpz of 5 bits, trained for it"]
     assert coded.value == pytest.approx(3.5)
     assert shown["quantised: test accuracy, float, plain"].value == 80.5
 
