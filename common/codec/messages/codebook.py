@@ -3,7 +3,7 @@
 ``2**bits`` values for each tensor of two or more dimensions, found by k-means over its
 weights other than 0 with centroids that begin halfway between even spacing and equal
 counts (record 0101); a tensor that has no more values than that keeps them, so weights
-on a codebook are coded again without loss.  Source: Han et al.  2016, arXiv:1510.00149,
+on a codebook are coded again without loss.  Source: Han et al. 2016, arXiv:1510.00149,
 sections 3 and 3.2; with data the values can be fine-tuned (3.3) and the weights coded
 again.  A weight of 0 stays 0; other tensors travel as float16.  The numbers of the
 values are entropy coded, adaptively for each tensor.
