@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TypeVar
 
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.server.superlink.fleet.vce.backend import raybackend
 from flwr.server.superlink.fleet.vce.backend.backend import Backend
@@ -21,48 +21,14 @@ from flwr.simulation import run_simulation
 from ray import cloudpickle
 from typing_extensions import override
 
-from fedprune.common.errors import FedPruneError, PayloadError, Reason, RoundError
-from fedprune.common.flower.payload import ARRAY, RECORD, check_payload, payload_array
-from fedprune.common.text import error_line
-from fedprune.simulations.engines.pool import Play, Pool
+from fedprune.common.errors import FedPruneError, RoundError
+from fedprune.simulations.engines.player import Job, bytes_of, client_app, packed
+from fedprune.simulations.engines.pool import Pool
 
 T = TypeVar("T")
-Job = Callable[[bytes], bytes]
 
 _POLL_S = 0.01
 _START_S = 120.0
-MAX_BYTES = (1 << 31) - 1
-
-
-def to_content(blob: bytes) -> RecordDict:
-    """Wrap bytes as the content of a message: one array with our own stype."""
-    return RecordDict({RECORD: ArrayRecord({ARRAY: payload_array(blob, Array)})})
-
-
-def from_content(message: Message, max_bytes: int) -> bytes:
-    """Return the bytes of a message.
-
-    Raises:
-        PayloadError: If it has any other content.
-    """
-    try:
-        array = message.content.array_records[RECORD][ARRAY]
-    except Exception as error:  # the sender chooses the content
-        raise PayloadError(Reason.BAD_FRAME, "message", error_line(error)) from error
-    return check_payload(array.stype, array.data, max_bytes)
-
-
-def client_app(job: Job) -> ClientApp:
-    """Return the app of a worker node, which answers a job's bytes with bytes."""
-    app = ClientApp()
-
-    @app.train()
-    def play(message: Message, context: Context) -> Message:
-        del context
-        answer = job(from_content(message, MAX_BYTES))
-        return Message(to_content(answer), reply_to=message)
-
-    return app
 
 
 class Simulation:
@@ -136,7 +102,7 @@ class Simulation:
             self._done.wait()
 
         try:
-            with _backend_of(self._pool):
+            with _backend_of(self._pool, self._job):
                 run_simulation(
                     server_app=server,
                     client_app=client_app(self._job),
@@ -146,28 +112,8 @@ class Simulation:
             self._error = error
 
 
-def packed(app_fn: Callable[[], ClientApp]) -> bytes:
-    """Return what makes, in a worker, the function that plays Flower's messages."""
-
-    def make() -> Play:
-        app = app_fn()
-
-        def play(data: bytes) -> bytes:
-            message, context = cloudpickle.loads(data)
-            return _bytes_of((app(message=message, context=context), context))
-
-        return play
-
-    return _bytes_of(make)
-
-
-def _bytes_of(value: object) -> bytes:
-    found: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
-    return found
-
-
 @contextmanager
-def _backend_of(pool: Pool) -> Iterator[None]:
+def _backend_of(pool: Pool, job: Job) -> Iterator[None]:
     """Let a simulation that starts in the block run its messages on these workers."""
 
     class Workers(Backend):
@@ -175,7 +121,9 @@ def _backend_of(pool: Pool) -> Iterator[None]:
 
         @override
         def build(self, app_fn: Callable[[], ClientApp]) -> None:
-            pool.start(packed(app_fn))
+            # Not Flower's own: what it makes an app with imports all of Flower.
+            del app_fn
+            pool.start(packed(job))
 
         @property
         @override
@@ -194,7 +142,7 @@ def _backend_of(pool: Pool) -> Iterator[None]:
         def process_message(
             self, message: Message, context: Context
         ) -> tuple[Message, Context]:
-            data = _bytes_of((message, context))
+            data = bytes_of((message, context))
             answer, after = cloudpickle.loads(
                 pool.play(message.metadata.message_id, data)
             )

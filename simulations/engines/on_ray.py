@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,8 @@ from ray import cloudpickle
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import ConfigError, FedPruneError, PayloadError
 from fedprune.common.profiling.activities import Activity
-from fedprune.common.profiling.recorder import Recorder, during
+from fedprune.common.profiling.recorder import during
 from fedprune.common.system.cores import own_cores
-from fedprune.common.system.memory import keep_memory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import (
@@ -35,21 +33,16 @@ from fedprune.server.rounds.engine import (
 )
 from fedprune.simulations.engines.dealing import deal
 from fedprune.simulations.engines.engines import EngineSpec
-from fedprune.simulations.engines.flower import (
+from fedprune.simulations.engines.flower import Simulation
+from fedprune.simulations.engines.interrupt import TimeLimit, terminable
+from fedprune.simulations.engines.jobs import decode_part, encode_job
+from fedprune.simulations.engines.player import (
     MAX_BYTES,
-    Simulation,
+    Player,
     from_content,
     to_content,
 )
-from fedprune.simulations.engines.interrupt import TimeLimit, terminable
-from fedprune.simulations.engines.jobs import (
-    decode_job,
-    decode_part,
-    encode_job,
-    encode_part,
-)
 from fedprune.simulations.engines.pool import Pool
-from fedprune.simulations.engines.worker import Worker
 
 _POLL_S = 0.01
 _AHEAD = 2  # jobs of each worker that are under way: one is played, one waits
@@ -76,7 +69,7 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
     count = engine_spec.workers or own_cores()
     gpus = _gpus(engine_spec.task)
     pool = Pool(count, gpus / count)
-    player = _Player(engine_spec.task, str(engine_spec.root))
+    player = Player(engine_spec.task, str(engine_spec.root))
     simulation = Simulation(player, pool)
     try:
         with during(Activity.STARTING):
@@ -93,35 +86,6 @@ def ray_engine(engine_spec: EngineSpec) -> Iterator[Engine]:
     finally:
         with during(Activity.RESULTS):
             ray.shutdown()
-
-
-class _Player:
-    """Plays the clients of a job in a worker, whose networks stay built.
-
-    Args:
-        task: The task.
-        home: Folder of the clients' states.
-    """
-
-    def __init__(self, task: LoadedTask, home: str) -> None:
-        self._task, self._home = task, home
-        self._worker: Worker | None = None
-        self._recorder: Recorder | None = None
-
-    def __call__(self, data: bytes) -> bytes:
-        """Return the encoded partial aggregate of an encoded job."""
-        if self._worker is None:
-            keep_memory()
-            self._worker = Worker(self._task, Path(self._home))
-            if self._task.config.run.profile:
-                self._recorder = Recorder(
-                    Activity.IDLE, sampled=True, before=Activity.STARTING
-                )
-        if self._recorder is None:
-            return encode_part(self._worker.play(decode_job(data)))
-        with self._recorder.active(), during(Activity.JOBS):
-            part = self._worker.play(decode_job(data))
-        return encode_part(replace(part, profile=self._recorder.take()))
 
 
 def _gpus(task: LoadedTask) -> int:

@@ -59,8 +59,8 @@ from fedprune.server.runs.tracking import check_trackers, tracked
 from fedprune.server.runs.trying import Tried, cut_check, try_network
 from fedprune.simulations.engines.engines import EngineSpec, check_engine, engine_for
 from fedprune.simulations.engines.hostile.names import check_attack
-from fedprune.simulations.engines.labels import count_labels
 from fedprune.simulations.engines.shared_data import remove_shared, share_data
+from fedprune.simulations.labels import count_labels
 from fedprune.simulations.profiling.files import write_profile
 from fedprune.simulations.profiling.record import recording, run_profile
 from fedprune.simulations.runs.controls import Compared, Start, run_controls

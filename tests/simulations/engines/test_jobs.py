@@ -323,8 +323,8 @@ def part_of(*names):
 
 def test_the_reply_to_a_job_is_its_part():
     pytest.importorskip("ray")
-    from fedprune.simulations.engines.flower import to_content
     from fedprune.simulations.engines.on_ray import read_part
+    from fedprune.simulations.engines.player import to_content
 
     found = read_part(Reply(to_content(part_of("b", "a"))), ORDERS[:2], WORK)
     assert [record.client_id for record in found.records] == ["b", "a"]
@@ -342,8 +342,8 @@ REPLIES = {
 @pytest.mark.parametrize(("said", "blob"), REPLIES.items(), ids=REPLIES)
 def test_a_reply_that_is_not_the_whole_part_ends_the_run(said, blob):
     pytest.importorskip("ray")
-    from fedprune.simulations.engines.flower import to_content
     from fedprune.simulations.engines.on_ray import read_part
+    from fedprune.simulations.engines.player import to_content
 
     with pytest.raises(FedPruneError, match=said) as caught:
         read_part(Reply(to_content(blob)), ORDERS[:2], WORK)

@@ -1,6 +1,8 @@
 """Flower's simulation in its own thread: lent, noticed when it ends, and ended."""
 
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
 
+from fedprune.common.config import Config
 from fedprune.common.errors import FedPruneError
+from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.waiting.collecting import collect
 from fedprune.simulations.engines.engines import EngineSpec
@@ -19,7 +23,7 @@ from flwr.server.superlink.fleet.vce.backend import raybackend
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedprune.simulations.engines import flower as flower_module
-from fedprune.simulations.engines import interrupt, on_ray
+from fedprune.simulations.engines import interrupt, on_ray, player
 from fedprune.simulations.engines.pool import Loss, Pool
 
 
@@ -101,16 +105,38 @@ def test_a_message_of_flower_is_played_in_a_worker_and_comes_back(monkeypatch):
         return flower_module.cloudpickle.loads(pool.packed)()(data)
 
     monkeypatch.setattr(pool, "play", play)
-    message = Message(flower_module.to_content(b"abc"), 7, "train")
+    message = Message(player.to_content(b"abc"), 7, "train")
     message.metadata.__dict__["_message_id"] = "m1"
-    with flower_module._backend_of(pool):
+    with flower_module._backend_of(pool, bytes.upper):
         backend = raybackend.RayBackend({})
-        app = flower_module.client_app(bytes.upper)
-        backend.build(lambda: app)
+        backend.build(lambda: None)
         answer, _ = backend.process_message(message, None)
-    assert flower_module.from_content(answer, 10) == b"ABC"
+    assert player.from_content(answer, 10) == b"ABC"
     assert answer.metadata.reply_to_message_id == "m1"
     assert moved == ["m1"]
+
+
+def test_a_worker_imports_no_superlink_and_no_database(tmp_path):
+    """They cost a second of CPU and 40 MB in each worker."""
+    job = tmp_path / "job"
+    job.write_bytes(player.packed(player.Player(LoadedTask(Config()), str(tmp_path))))
+    code = """
+import pathlib, sys
+from ray import cloudpickle
+cloudpickle.loads(pathlib.Path(sys.argv[1]).read_bytes())()
+print("fedprune.simulations.engines.worker" in sys.modules)
+print("flwr.server.superlink.fleet.vce" in sys.modules)
+print("sqlalchemy" in sys.modules)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(job)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert found.stdout.split() == ["True", "False", "False"]
 
 
 def test_workers_are_ended_and_ray_goes_down_when_a_block_fails(monkeypatch, tmp_path):
@@ -183,12 +209,12 @@ def test_a_process_keeps_the_worker_of_its_run(tmp_path, monkeypatch):
         def play(self, request):
             return request
 
-    monkeypatch.setattr(on_ray, "Worker", Worker)
-    monkeypatch.setattr(on_ray, "decode_job", bytes.upper)
-    monkeypatch.setattr(on_ray, "encode_part", lambda part: part + b"!")
+    monkeypatch.setattr(player, "Worker", Worker)
+    monkeypatch.setattr(player, "decode_job", bytes.upper)
+    monkeypatch.setattr(player, "encode_part", lambda part: part + b"!")
     task = make_task()
-    player = on_ray._Player(task, str(tmp_path))
-    assert [player(b"a"), player(b"b")] == [b"A!", b"B!"]
+    play = player.Player(task, str(tmp_path))
+    assert [play(b"a"), play(b"b")] == [b"A!", b"B!"]
     assert made == [(task, tmp_path)]
 
 
@@ -200,7 +226,7 @@ class Round:
         run_spec = make_setting(self.task)
         self.work = plan_round(start(self.task, run_spec), run_spec)
         self.folder = folder
-        self.player = on_ray._Player(self.task, str(folder / "ray"))
+        self.player = player.Player(self.task, str(folder / "ray"))
         self.most, self.sent, self.waiting, self.lengths = 0, [], {}, []
         self.twice, self.errors, self.told = False, False, []
 
@@ -238,10 +264,10 @@ class Round:
         message = self.waiting.pop(name)
         if self.errors:
             return [Message(Error(code=0, reason="no memory"), reply_to=message)]
-        data = flower_module.from_content(message, 1 << 30)
+        data = player.from_content(message, 1 << 30)
         played = self.player(data)
         self.lengths.append(len(played))
-        content = flower_module.to_content(played)
+        content = player.to_content(played)
         reply = Message(content, reply_to=message)
         return [reply, reply] if self.twice else [reply]
 

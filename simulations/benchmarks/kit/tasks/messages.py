@@ -10,8 +10,8 @@ from ray import cloudpickle
 from fedprune.common.config import load_config
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw, RowStore
-from fedprune.simulations.engines.flower import MAX_BYTES, from_content
 from fedprune.simulations.engines.jobs import decode_job
+from fedprune.simulations.engines.player import MAX_BYTES, from_content
 from fedprune.simulations.engines.pool import Pool
 from fedprune.simulations.runs.run import run
 

@@ -3,7 +3,7 @@
 import pytest
 from helpers.tiny_federation import make_task
 
-from fedprune.simulations.engines.labels import count_labels
+from fedprune.simulations.labels import count_labels
 
 QUIET = {"run__controls": [], "update__stateless": True}
 
