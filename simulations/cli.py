@@ -289,7 +289,7 @@ def export(
         bool, typer.Option("--raw", help="Leave the preprocessing out.")
     ] = False,
     values: Annotated[
-        str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook4.")
+        str, typer.Option(metavar="KIND", help="Of fpz: grid, float32, codebook5.")
     ] = "",
     finetune_codebook: Annotated[
         int,

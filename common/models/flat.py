@@ -182,9 +182,12 @@ def _scatter(tensors: list[torch.Tensor], vector: Vector, what: str) -> None:
 
 def _write(tensor: torch.Tensor, values: NDArray[np.float32]) -> None:
     """Write values into a tensor of their shape, of any device and type."""
-    plain = tensor.dtype is torch.float32 and tensor.is_contiguous()
-    if plain and tensor.device.type == "cpu":
+    # Tensors of other classes may hold their values elsewhere.
+    plain = type(tensor) is torch.Tensor and tensor.dtype is torch.float32
+    if plain and tensor.is_contiguous() and tensor.device.type == "cpu":
         np.copyto(tensor.numpy(), values)
+        # As torch's own writes do: a backward pass that needs the old values refuses.
+        torch.autograd.graph.increment_version(tensor)
         return
     # A copy: torch warns about memory that may not be written to.
     tensor.copy_(torch.from_numpy(np.array(values, dtype=np.float32)))

@@ -212,7 +212,7 @@ def _check_finetune(options: ExportOptions) -> None:
         wanted["--format fpz"] = f'"{options.format_}"'
     if not options.values.startswith("codebook"):
         found = f'"{options.values}"' if options.values else "none"
-        wanted["--values codebook4"] = found
+        wanted["--values codebook5"] = found
     if wanted:
         msg = f"--finetune-codebook: want {' and '.join(wanted)} beside it, found "
         raise ConfigError(msg + " and ".join(wanted.values()))

@@ -5,8 +5,9 @@ weights other than 0 with centroids that begin halfway between even spacing and 
 counts (record 0101); a tensor that has no more values than that keeps them, so weights
 on a codebook are coded again without loss.  Source: Han et al. 2016, arXiv:1510.00149,
 sections 3 and 3.2; with data the values can be fine-tuned (3.3) and the weights coded
-again.  A weight of 0 stays 0; other tensors travel as float16.  The numbers of the
-values are entropy coded, adaptively for each tensor.
+again.  A weight of 0 stays 0, and one whose centroid is 0 becomes 0; other tensors
+travel as float16.  The numbers of the values are entropy coded, adaptively for each
+tensor.
 
 10 codebook  bits int 1..6, counts bin: uint8 of each tensor with two or more
              dimensions, its values, at most 2 ** bits; values bin: float32 of these,
@@ -78,7 +79,7 @@ def make_codebook(weights: Vector, bits: int) -> Codebook:
 
 
 def _centroids(weights: Vector, bits: int) -> Vector:
-    """Return the centroids of k-means, float32[k], rising, none of them 0."""
+    """Return the centroids of k-means, float32[k], rising."""
     order = np.sort(weights.astype(np.float64))
     sums = np.concatenate([[0.0], np.cumsum(order)])
     # Evenly spaced ones leave tails empty, and are lost there; those of equal counts
@@ -94,9 +95,7 @@ def _centroids(weights: Vector, bits: int) -> Vector:
         if np.array_equal(moved, centres):
             break
         centres = moved
-    values = np.unique(centres.astype(np.float32))
-    found: Vector = values[values != 0]
-    return found
+    return np.unique(centres.astype(np.float32))
 
 
 def encode_codebook(weights: Vector, spec: ModelSpec, bits: int) -> bytes:
@@ -172,12 +171,16 @@ def _bounds(
 
 
 def _assign(weights: Vector, values: Vector) -> Codebook:
-    """Return the nearest value of each weight, without the values that are unused."""
+    """Return the nearest value of each weight, without 0 and what is unused.
+
+    Weights whose nearest value is 0 become 0: they have the symbol of 0.
+    """
     exact = values.astype(np.float64)
     middles = (exact[1:] + exact[:-1]) / 2
     nearest = np.searchsorted(middles, weights.astype(np.float64), side="left")
     filled = np.bincount(nearest[weights != 0], minlength=len(values)) > 0
-    number = np.cumsum(filled)
+    filled &= values != 0
+    number = np.cumsum(filled) * filled
     symbols = np.where(weights == 0, 0, number[nearest] if len(number) else 0)
     return Codebook(values=values[filled], symbols=symbols.astype(np.uint8))
 

@@ -101,6 +101,39 @@ def test_logical_order_holds_whatever_the_memory_format():
     assert (get_weights(model) == expected[::-1]).all()
 
 
+class Wrapped(torch.Tensor):
+    """A tensor whose values lie in another one."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        plain = [item.inner if isinstance(item, cls) else item for item in args]
+        return cls(func(*plain, **(kwargs or {})))
+
+
+def test_tensors_whose_values_lie_elsewhere_are_written():
+    model = nn.Module()
+    model.weight = nn.Parameter(Wrapped(torch.zeros(2, 3)))
+    weights = np.arange(6, dtype=np.float32)
+    set_weights(model, weights)
+    np.testing.assert_array_equal(model.weight.inner.flatten(), weights)
+    np.testing.assert_array_equal(get_weights(model), weights)
+
+
+def test_a_backward_pass_refuses_weights_that_were_set_since():
+    model = nn.Linear(2, 1)
+    loss = model(torch.ones(1, 2, requires_grad=True)).sum()
+    set_weights(model, np.zeros(3, np.float32))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_a_float64_network_takes_float32_weights_exactly():
     model = network().double()
     weights = np.linspace(-1, 1, SIZE, dtype=np.float32)

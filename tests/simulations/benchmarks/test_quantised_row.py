@@ -5,7 +5,12 @@ import pytest
 
 from fedprune.common.config import load_config
 from fedprune.simulations.benchmarks.kit.science.intervals import pack
-from fedprune.simulations.benchmarks.kit.science.quantised import BASICS, ROW, RUNS
+from fedprune.simulations.benchmarks.kit.science.quantised import (
+    BASICS,
+    BITS,
+    ROW,
+    RUNS,
+)
 from fedprune.simulations.experiments import FOLDER
 
 
@@ -49,6 +54,7 @@ def test_the_runs_have_the_same_widths_and_rounds_and_differ_in_the_last_ones():
     assert {config.quantise.kind for config in configs} == {*RUNS} - {"plain"} | {
         "none"
     }
+    assert {config.quantise.bits for config in configs} == {BITS}  # the default
     plain = configs[0]
     for config in configs[1:]:
         assert config.model_copy(update={"quantise": plain.quantise}) == plain

@@ -140,12 +140,12 @@ def test_an_export_reloads_the_fine_tuned_codebook_bit_for_bit(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("format_", "values", "told"),
     [
-        ("fpz", "grid", 'want --values codebook4 beside it, found "grid"'),
-        ("fpz", "", "want --values codebook4 beside it, found none"),
+        ("fpz", "grid", 'want --values codebook5 beside it, found "grid"'),
+        ("fpz", "", "want --values codebook5 beside it, found none"),
         (
             "onnx",
             "",
-            'want --format fpz and --values codebook4 beside it, found "onnx" and none',
+            'want --format fpz and --values codebook5 beside it, found "onnx" and none',
         ),
     ],
 )

@@ -67,6 +67,12 @@ def test_a_codebook_of_weights_with_tails_has_values_in_them_and_few_errors():
     assert share < 0.003  # 0.0024; from even starts 0.0046, with 48 values
 
 
+def test_weights_whose_centroid_is_0_become_0_and_not_the_next_value():
+    codebook = make_codebook(np.float32([-2, -1, 0, 1, 2, 40, 41]), 1)
+    assert codebook.values.tolist() == [40.5]
+    assert codebook.symbols.tolist() == [0, 0, 0, 0, 0, 1, 1]
+
+
 def test_known_weights_have_a_known_codebook():
     codebook = make_codebook(WEIGHTS[:8], 2)
     assert codebook.values.tolist() == [-2.25, np.float32(3.5 / 3), 8]
