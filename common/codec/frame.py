@@ -237,8 +237,8 @@ def _digest(kind: Kind, parts: Sequence[bytes | memoryview], last: object) -> by
         parts: Its bytes in front of the digest, one after another.
         last: Its last item in front of the digest; if a bin, the parts end with it.
     """
-    # Of updates the server reads one from each client, and blake2b takes as long as
-    # all else that it does to a dense one.
+    # Of updates there is one from each client: blake2b, here and where they are read,
+    # was an eighth of a dense client's CPU (record 0100).
     update = kind is Kind.UPDATE
     state = xxhash.xxh3_128() if update else blake2b(digest_size=DIGEST_SIZE)
     if kind is Kind.PLAN and type(last) is bytes and len(last) >= DIGEST_SIZE:

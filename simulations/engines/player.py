@@ -1,7 +1,7 @@
 """The Flower app that a worker runs, which plays jobs, and how it travels there.
 
 Workers import this module and none of Flower's simulation, whose SuperLink and database
-take a second to import.
+are some 500 modules.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from fedprune.common.system.memory import keep_memory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line
 from fedprune.simulations.engines.jobs import decode_job, encode_part
+from fedprune.simulations.engines.pool import Play
 from fedprune.simulations.engines.worker import Worker
 
 Job = Callable[[bytes], bytes]
-Play = Callable[[bytes], bytes]
 
 MAX_BYTES = (1 << 31) - 1
 

@@ -117,7 +117,6 @@ def test_a_message_of_flower_is_played_in_a_worker_and_comes_back(monkeypatch):
 
 
 def test_a_worker_imports_no_superlink_and_no_database(tmp_path):
-    """They cost a second of CPU and 40 MB in each worker."""
     job = tmp_path / "job"
     job.write_bytes(player.packed(player.Player(LoadedTask(Config()), str(tmp_path))))
     code = """
