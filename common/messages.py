@@ -129,8 +129,8 @@ class TrainSettings:
         proximal: mu of FedProx's proximal term, >= 0; 0 = none.
         precision: Precision of forward and loss in a step: "float32" or "bf16".
         frozen: Names of the modules that are not trained, rising, at most 64.
-        since: Residuals of this round and of earlier ones are dropped: weights were
-            drawn anew at its end; >= 0, 0 = none.
+        since: Residuals of this round and of earlier ones are dropped: at its end
+            weights were drawn anew, or a cut was undone; >= 0, 0 = none.
         quantise: What the network is trained for: "none", "int8" or "codebook"; for
             "int8" the broadcast itself is the teacher, where one has weight.
         covariances: Whether clients that score tell the covariances of what layers

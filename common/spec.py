@@ -9,7 +9,7 @@ kept; a *digest* is 16 bytes of blake2b.
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from math import prod
 from typing import TypeAlias
@@ -52,6 +52,14 @@ def digest_of(*parts: bytes) -> bytes:
 def weights_digest(weights: Vector) -> bytes:
     """Return the digest of weights as little-endian float32 bytes in model order."""
     return digest_of(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+
+
+@lru_cache(maxsize=1)
+def all_positions(size: int) -> Indices:
+    """Return 0..size-1, int64[size], read-only: made once for all dense deltas."""
+    positions = np.arange(size)
+    positions.flags.writeable = False
+    return positions
 
 
 def largest_magnitude(values: Vector) -> float:

@@ -236,12 +236,17 @@ def inspect(
     ] = False,
 ) -> None:
     """Show the content of runs, of models, and of all that a run leaves."""
-    from fedprune.simulations.inspection.artifacts import inspect_path, render
+    from fedprune.simulations.inspection.artifacts import (
+        inspect_path,
+        refuse_damage,
+        render,
+    )
 
     found = [inspect_path(path) for path in paths]
     if as_json:
         print_json(found if len(found) > 1 else found[0])
     elif quiet:  # those before a broken one are not printed: all are read first
+        refuse_damage(found)
         print("\n".join(str(path) for path in paths))
     else:
         print("\n\n".join(map(render, found)))

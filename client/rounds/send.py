@@ -16,7 +16,7 @@ from fedprune.common.methods.registry import find
 from fedprune.common.pruning.remap import remap
 from fedprune.common.sparsity.shared import CODEBOOK
 from fedprune.common.sparsity.sparsify import sparsify
-from fedprune.common.spec import Vector, largest_magnitude
+from fedprune.common.spec import Vector, all_positions, largest_magnitude
 
 
 def send(opened: OpenedPlan, store: ClientStore, delta: Vector) -> QuantisedDelta:
@@ -72,7 +72,8 @@ def choose_entries(
     if known is not None:  # all its entries are sent, without positions
         return sparsify(np.where(known, total, np.float32(0.0)), 1.0)
     if _sends_all(settings):
-        return SparseDelta(size=len(total), indices=np.arange(len(total)), values=total)
+        every = all_positions(len(total))
+        return SparseDelta(size=len(total), indices=every, values=total)
     return sparsify(
         total,
         settings.update_density,
@@ -96,7 +97,7 @@ def _residual(opened: OpenedPlan, store: ClientStore) -> Vector:
     """Return the residual of earlier rounds, remapped to the current plan, float32[n].
 
     Where the last answer was not acknowledged, the entries that it sent are part of it.
-    What belongs to weights that have been drawn anew since is none.
+    What belongs to weights that are gone (drawn anew, or of an undone cut) is none.
 
     Raises:
         PayloadError: If the plan brings back units and is not marked as a rollback:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import msgpack
 import xxhash
@@ -41,11 +41,14 @@ _NUMBERS = _RUNS | _ARRAYS | _SIGNED | {
 }  # fmt: skip
 
 
+Bytes: TypeAlias = bytes | memoryview  # views are of single bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Bin:
     """A bin whose bytes are these parts: a large one is copied into a message once."""
 
-    parts: Sequence[bytes]
+    parts: Sequence[Bytes]
 
 
 class Kind(IntEnum):
@@ -115,14 +118,14 @@ def packed(fields: Sequence[object]) -> Bin:
     return Bin(_parts(fields, len(fields)))
 
 
-def _parts(fields: Sequence[object], count: int) -> list[bytes]:
+def _parts(fields: Sequence[object], count: int) -> list[Bytes]:
     """Return the start of a msgpack array of ``count`` items in parts.
 
     A large bin is parts as they are: msgpack would copy it twice.
     """
     packer = msgpack.Packer(use_bin_type=True, autoreset=False, buf_size=_BUFFER)
     packer.pack_array_header(count)
-    parts: list[bytes] = []
+    parts: list[Bytes] = []
     for field in fields:
         blocks = _blocks(field)
         size = sum(map(len, blocks))
@@ -135,11 +138,11 @@ def _parts(fields: Sequence[object], count: int) -> list[bytes]:
     return [*parts, packer.bytes()]
 
 
-def _blocks(field: object) -> Sequence[bytes]:
+def _blocks(field: object) -> Sequence[Bytes]:
     """Return the bytes of a bin, in parts; none of what is something else."""
     if isinstance(field, Bin):
         return field.parts
-    return [field] if type(field) is bytes else []
+    return [field] if isinstance(field, bytes | memoryview) else []
 
 
 def unpack(data: bytes, field: str) -> tuple[Any, ...]:
@@ -229,7 +232,7 @@ def _number(data: bytes, position: int, field: str) -> tuple[int, int]:
     return number, end
 
 
-def _digest(kind: Kind, parts: Sequence[bytes | memoryview], last: object) -> bytes:
+def _digest(kind: Kind, parts: Sequence[Bytes], last: object) -> bytes:
     """Return the digest of a message.
 
     Args:
@@ -249,9 +252,7 @@ def _digest(kind: Kind, parts: Sequence[bytes | memoryview], last: object) -> by
     return state.digest()
 
 
-def _without_end(
-    parts: Sequence[bytes | memoryview], count: int
-) -> list[bytes | memoryview]:
+def _without_end(parts: Sequence[Bytes], count: int) -> list[Bytes]:
     """Return parts without their last ``count`` bytes."""
     kept = list(parts)
     while count and kept:

@@ -274,6 +274,7 @@ def _roll_back(
         optimizer=before.optimizer,
         previous=None,
         norm=None,
+        undone=moved.round,
         cursor=back,
         totals=replace(moved.totals, rollbacks=moved.totals.rollbacks + 1),
     )

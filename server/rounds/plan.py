@@ -189,7 +189,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         proximal=client.proximal,
         precision=client.precision,
         frozen=tuple(sorted(set(config.task.freeze))),
-        since=state.restarted,
+        since=max(state.restarted, state.undone),
         quantise="int8" if _trains_int8(state, config) else OFF,
         covariances=config.prune.reconstruct and is_cutting(cursor, rounds),
     )

@@ -152,6 +152,7 @@ class ServerState:
         optimizer: State of the server's optimiser, or None before its first step and
             without one.
         restarted: The round that ended with fresh weights, 0 for none.
+        undone: The round that ended with the last rollback, 0 for none.
         absences: The clients that were late when they were asked last.
         pace: Seconds that the last rounds took to the last answer that counts.
     """
@@ -172,6 +173,7 @@ class ServerState:
     norm: float | None = None
     optimizer: OptimizerState | None = None
     restarted: int = 0
+    undone: int = 0
     absences: Absences = field(default_factory=dict)
     pace: Pace = ()
 

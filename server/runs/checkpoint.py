@@ -9,9 +9,11 @@ the one before it is used.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fedprune.common.errors import IntegrityError
 from fedprune.common.parsing import parse_json
@@ -27,6 +29,9 @@ from fedprune.server.runs.state_file import (
     state_to_bytes,
 )
 
+T = TypeVar("T")
+
+_JOURNAL = "-journal.jsonl"
 _LONGEST = 100_000_000  # bytes of a header, as safetensors limits it
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
 
@@ -57,7 +62,7 @@ class Checkpoints:
         self._folder = folder
         self._run = run
         self._identity = identity
-        self._journal = folder / f"{run}-journal.jsonl"
+        self._journal = folder / f"{run}{_JOURNAL}"
         self._parts = Parts(folder, run)
 
     @timed(Activity.WRITING)
@@ -94,19 +99,36 @@ class Checkpoints:
         Raises:
             IntegrityError: If there are checkpoints and none can be used.
         """
+        state, refused = self._newest(self._read)
+        return Restored(state=state, refused=refused)
+
+    def verify(self) -> tuple[str, ...]:
+        """Return one line for each damaged checkpoint that is newer than a whole one.
+
+        Only bytes are looked at: whether they belong to a configuration is not.
+
+        Raises:
+            IntegrityError: If there are checkpoints and none is whole.
+        """
+        return self._newest(self._check)[1]
+
+    def _newest(self, read: Callable[[object], T]) -> tuple[T | None, tuple[str, ...]]:
+        """Return what the newest line that can be read stands for, and the refusals.
+
+        Raises:
+            IntegrityError: If there are lines and none can be read.
+        """
         refused: list[str] = []
         for line in self._lines():
             try:
-                state = self._read(line)
+                return read(line), tuple(refused)
             except IntegrityError as error:
                 refused.append(str(error))
-                continue
-            return Restored(state=state, refused=tuple(refused))
         if refused:
             msg = f"no checkpoint in {self._folder} can be used: {refused[0]}; "
             msg += "restore the folder, or start a new run"
             raise IntegrityError(msg)
-        return Restored(state=None, refused=())
+        return None, ()
 
     def _path(self, round_: int) -> Path:
         return self._folder / f"{self._run}-round-{round_:05d}.safetensors"
@@ -133,6 +155,24 @@ class Checkpoints:
 
     def _read(self, line: object) -> ServerState:
         """Return the state that a line of the journal names."""
+        path, data = self._data(line)
+        with _naming(path):
+            return state_from_bytes(data, self._identity, path.name, self._parts)
+
+    def _check(self, line: object) -> None:
+        """Read the file that a line of the journal names, and its parts."""
+        path, data = self._data(line)
+        size = int.from_bytes(data[:8], "little")
+        with _naming(path):
+            for name in part_names(data[8 : 8 + size]):
+                self._parts.get(name)
+
+    def _data(self, line: object) -> tuple[Path, bytes]:
+        """Return the path and the bytes of the file that a line of the journal names.
+
+        Raises:
+            IntegrityError: If the line names none, or one that is not as written.
+        """
         found = line if isinstance(line, dict) else {}
         number, sha256 = found.get("round"), found.get("sha256")
         if not isinstance(number, int) or not isinstance(sha256, str):
@@ -142,14 +182,25 @@ class Checkpoints:
         if found.get("file") != path.name:
             msg = f"{self._journal.name} names another file for round {number}"
             raise IntegrityError(msg)
-        data = read_checked(path, sha256, "checkpoint")
-        try:
-            return state_from_bytes(data, self._identity, path.name, self._parts)
-        except IntegrityError as error:
-            if path.name in str(error):
-                raise
-            msg = f"checkpoint {path.name} cannot be used: {error}"
-            raise IntegrityError(msg) from error
+        return path, read_checked(path, sha256, "checkpoint")
+
+
+def journals(folder: Path) -> list[str]:
+    """Return the names of the runs that have checkpoints in a folder."""
+    found = folder.glob(f"*{_JOURNAL}")
+    return sorted(path.name.removesuffix(_JOURNAL) for path in found)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the checkpoint in errors about its parts."""
+    try:
+        yield
+    except IntegrityError as error:
+        if path.name in str(error):
+            raise
+        msg = f"checkpoint {path.name} cannot be used: {error}"
+        raise IntegrityError(msg) from error
 
 
 def _parts_of(path: Path) -> frozenset[str]:

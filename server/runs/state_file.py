@@ -75,8 +75,11 @@ def state_to_bytes(state: ServerState, identity: str, parts: PartStore) -> bytes
     header |= _waiting_out(state)
     if state.importance is not None:
         arrays["importance"] = state.importance
-    if state.restarted:
-        header["restarted"] = state.restarted
+    header |= {
+        name: round_
+        for name, round_ in (("restarted", state.restarted), ("undone", state.undone))
+        if round_
+    }
     header |= _mask_out(state, arrays)
     header |= _optimizer_out(state.optimizer, "optimizer", arrays)
     header["statistics"] = _statistics_out(state.statistics, "statistics", arrays)
@@ -179,6 +182,7 @@ def _state_in(
         mask=_mask_in(header.get("mask"), arrays),
         optimizer=_optimizer_in(header, "optimizer", arrays),
         restarted=int(header.get("restarted", 0)),
+        undone=int(header.get("undone", 0)),
         absences={c: Lateness(**one) for c, one in header.get("absences", {}).items()},
         pace=tuple(float(seconds) for seconds in header.get("pace", ())),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from xxhash import xxh3_128_digest
 
 from fedprune.client.rounds.model_cache import ModelCache, Recall
 from fedprune.client.rounds.opened import OpenedPlan, open_plan
@@ -24,7 +25,7 @@ from fedprune.common.messages import RoundPlan
 from fedprune.common.methods.registry import OFF
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during, timed
-from fedprune.common.system.memory import trim_memory
+from fedprune.common.system.memory import SpareMemory
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.text import error_line, printable
 from fedprune.common.user_code import in_own_code
@@ -41,7 +42,7 @@ from fedprune.simulations.engines.hostile.clients import HostileClients
 from fedprune.simulations.faults.inject import answer_under
 from fedprune.simulations.faults.plan import FaultPlan
 
-_LARGE = 1 << 20  # weights of a network whose freed vectors are worth a trim
+_LARGE = 1 << 20  # weights of a network whose freed vectors are worth a look
 _VARIANTS = 4  # shared parts of a round: whole, and against a few earlier broadcasts
 _CAUSE = 300  # characters of a cause, so that its place is not cut off
 
@@ -87,6 +88,7 @@ class Worker:
         self._upkeep = Upkeep(root)
         self._before_client = before_client
         self._shared = Recall(_VARIANTS)
+        self._spare = SpareMemory()
         self._hostile: HostileClients | None = None
         if task.config.attack.kind != OFF:
             self._hostile = HostileClients(task, root)
@@ -126,7 +128,7 @@ class Worker:
             lost = isinstance(found, _Answered) and found.lost
             records.append(replace(record, residual_lost=lost))
             if total is not None and len(total.delta_sum) >= _LARGE:
-                trim_memory()
+                self._spare.bound()
         if total is None:
             total = Accumulator(0, request.limits)
         return PartialAggregate(
@@ -137,7 +139,9 @@ class Worker:
 
     def _read_shared(self, shared: bytes, most: int) -> RoundPlan:
         """Return what clients read of equal bytes, which is read once in a job."""
-        return self._shared.get((shared, most), lambda: codec.read_shared(shared, most))
+        # Python's own hash of the bytes takes four times as long.
+        key = (xxh3_128_digest(shared), len(shared), most)
+        return self._shared.get(key, lambda: codec.read_shared(shared, most))
 
     def _one(
         self, request: RoundRequest, assignment: Assignment

@@ -1,6 +1,6 @@
 """Content of a run folder, a model file or a plan file, human-readable and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from fedprune.server.report.text import (
     seconds,
     size,
 )
+from fedprune.server.runs.checkpoint import Checkpoints, journals
 from fedprune.server.runs.folder import RunFolder
 from fedprune.simulations.inspection.packed import inspect_packed, render_packed
 from fedprune.simulations.inspection.record import (
@@ -84,6 +85,22 @@ def _inspect_file(path: Path) -> Info:
     return inspect_checkpoint(path) or _inspect_model(path)
 
 
+def refuse_damage(found: Iterable[Mapping[str, object]]) -> None:
+    """Refuse run folders of which a part is damaged.
+
+    Args:
+        found: Results of ``inspect_path``.
+
+    Raises:
+        IntegrityError: If one has damaged checkpoints.
+    """
+    for info in found:
+        damage = info.get("damage")
+        if isinstance(damage, list) and damage:
+            msg = f"{info['path']}: {damage[0]}"
+            raise IntegrityError(msg)
+
+
 def render(info: Mapping[str, object]) -> str:
     """Return the result of ``inspect_path`` as plain text."""
     parts = {
@@ -101,14 +118,18 @@ def render(info: Mapping[str, object]) -> str:
 def _inspect_run(path: Path) -> Info:
     run, folder = read_run(path), RunFolder.open(path)
     pid = folder.holder()
-    status = "finished" if run.finished else "resumable"
+    damage: tuple[str, ...] = ()
+    status = "finished" if run.finished else "running"
+    if status == "running" and pid is None:
+        status, damage = _stopped(folder)
     return {
         "kind": "run",
         "path": str(path),
         "run_id": run.name,
         "status": status if pid is None else "running",
         "pid": pid,
-        "resume": "" if run.finished else resume_command(path),
+        "damage": list(damage),
+        "resume": "" if status in ("finished", "damaged") else resume_command(path),
         "summary": dict(run.summary),
         "groups": dict(run.groups),
         "cuts": [
@@ -130,6 +151,17 @@ def _inspect_run(path: Path) -> Info:
             if file.is_file() and not file.is_relative_to(folder.clients)
         },
     }
+
+
+def _stopped(folder: RunFolder) -> tuple[str, tuple[str, ...]]:
+    """Return whether a run that was stopped can go on, and what is damaged."""
+    damage: list[str] = []
+    for run in journals(folder.checkpoints):
+        try:
+            damage += Checkpoints(folder.checkpoints, run, "").verify()
+        except IntegrityError as error:
+            return "damaged", (*damage, str(error))
+    return "resumable", tuple(damage)
 
 
 def _widths(run: RunData) -> dict[str, int]:
@@ -195,6 +227,7 @@ def _render_run(info: dict[str, Any]) -> list[str]:
     elif info["status"] == "resumable":
         state += f"; resume with: {info['resume']}"
     lines = [f"run {info['run_id']}", f"  status      {state}"]
+    lines += [f"  damaged     {line}" for line in info["damage"]]
     lines.append("              dense FedAvg -> pruned")
     lines += [
         f"  {name:<12}{text}"

@@ -49,7 +49,7 @@ from fedprune.common.codec.entropy.raw_bits import join_raw, split_raw
 from fedprune.common.codec.frame import Bin
 from fedprune.common.errors import DataError, PayloadError, Reason, StaleUpdate
 from fedprune.common.messages import QuantisedDelta
-from fedprune.common.spec import Indices, Mask, ModelSpec, digest_of
+from fedprune.common.spec import Indices, Mask, ModelSpec, all_positions, digest_of
 
 
 def encode_delta(delta: QuantisedDelta, side_info: SideInformation) -> bytes:
@@ -134,6 +134,17 @@ def decode_delta(
         PayloadError: If the bytes are not a valid delta of this network and kind.
     """
     fields = read_fields(data)
+    return decode_fields(fields, side_info, values=values, max_entries=max_entries)
+
+
+def decode_fields(
+    fields: Fields,
+    side_info: SideInformation,
+    *,
+    values: str,
+    max_entries: int,
+) -> QuantisedDelta:
+    """Return the delta of fields that were read; else as ``decode_delta``."""
     header = fields.header
     if header.values != values:
         detail = f"{header.values}; want {values}"
@@ -143,7 +154,7 @@ def decode_delta(
     )
     _check_known(fields, side_info)
     if header.count == 0:
-        return _nothing(data, values, side_info.layout.spec)
+        return _nothing(fields, values, side_info.layout.spec)
     if header.flags.everywhere:
         return _everything(fields, side_info.layout.spec)
     lanes = lanes_for(side_info.layout.size, header.count)
@@ -196,8 +207,7 @@ def delta_parts(data: bytes) -> dict[str, int]:
     Raises:
         PayloadError: If the bytes are not a valid delta.
     """
-    fields = read_fields(data)
-    entries = len(fields.stream) + len(fields.raw)
+    entries = read_fields(data).entries
     return {"entries": entries, "header": len(data) - entries}
 
 
@@ -217,8 +227,8 @@ def _all_fields(delta: QuantisedDelta) -> Fields:
     header = Header(
         flags=flags, values=delta.kind, count=delta.size, shrink=np.float32(0)
     )
-    raw = np.asarray(delta.values, dtype="<f4").tobytes()
-    return Fields(header=header, mask=b"", stream=b"", raw=raw)
+    raw = np.ascontiguousarray(delta.values, dtype="<f4")
+    return Fields(header=header, mask=b"", stream=b"", raw=raw.data.cast("B"))
 
 
 def _everything(fields: Fields, spec: ModelSpec) -> QuantisedDelta:
@@ -234,11 +244,11 @@ def _everything(fields: Fields, spec: ModelSpec) -> QuantisedDelta:
     if fields.stream:
         detail = f"{len(fields.stream)} bytes beside entries everywhere; want none"
         raise PayloadError(Reason.BAD_SIZE, "delta.stream", detail)
-    return from_floats(fields, np.arange(spec.size), spec)
+    return from_floats(fields, all_positions(spec.size), spec)
 
 
-def _nothing(data: bytes, values: str, spec: ModelSpec) -> QuantisedDelta:
-    if data != write_fields(_no_fields(values)):
+def _nothing(fields: Fields, values: str, spec: ModelSpec) -> QuantisedDelta:
+    if fields != _no_fields(values):
         detail = "fields of a delta without entries; want none"
         raise PayloadError(Reason.BAD_VALUE, "delta.count", detail)
     return empty_delta(spec, values)

@@ -7,7 +7,7 @@ import numpy as np
 from fedprune.common.codec import checks
 from fedprune.common.codec.delta.options import CodingFlags, Header
 from fedprune.common.codec.delta.quantise import VALUE_FORMATS
-from fedprune.common.codec.frame import Bin, packed, unpack
+from fedprune.common.codec.frame import Bin, Bytes, packed, unpack
 from fedprune.common.errors import PayloadError, Reason
 
 _COUNT = 7
@@ -27,7 +27,12 @@ class Fields:
     header: Header
     mask: bytes
     stream: bytes
-    raw: bytes
+    raw: Bytes
+
+    @property
+    def entries(self) -> int:
+        """Bytes that grow with the number of entries."""
+        return len(self.stream) + len(self.raw)
 
 
 def write_fields(fields: Fields) -> bytes:

@@ -47,7 +47,7 @@ def split_raw(data: bytes, lanes: int) -> tuple[Words, bytes]:
     return words.astype(np.uint16), data[_WORD.itemsize * lanes :]
 
 
-def join_raw(first: Words, rest: bytes, size: int) -> bytes:
+def join_raw(first: Words, rest: bytes | memoryview, size: int) -> bytes:
     """Return the ``size`` bytes that ``split_raw`` split.
 
     Raises:

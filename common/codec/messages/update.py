@@ -6,7 +6,8 @@ from math import ceil, inf
 import numpy as np
 
 from fedprune.common.codec import checks
-from fedprune.common.codec.delta.coding import decode_delta, delta_bin, delta_parts
+from fedprune.common.codec.delta.coding import decode_fields, delta_bin
+from fedprune.common.codec.delta.header import Fields, read_fields
 from fedprune.common.codec.delta.quantise import dequantise_delta
 from fedprune.common.codec.delta.side_information import SideInformation
 from fedprune.common.codec.fields import read_statistics, statistics_fields
@@ -171,7 +172,7 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
     validation = _read_validation(fields[10], most)
     covariances = _read_covariances(fields[11], expected) if told else None
     # Last: it costs most to decode.
-    encoded = checks.blob(fields[7], "delta")
+    encoded = read_fields(checks.blob(fields[7], "delta"))
     delta = _read_delta(encoded, expected)
     return DecodedUpdate(
         run_id=expected.run_id,
@@ -187,7 +188,7 @@ def decode_update(data: bytes, expected: Expected) -> DecodedUpdate:
         covariances=covariances,
         delta=delta,
         sparse=_read_values(delta, expected),
-        fixed=len(data) - delta_parts(encoded)["entries"],
+        fixed=len(data) - encoded.entries,
     )
 
 
@@ -237,12 +238,12 @@ def _round(value: object) -> int:
     return checks.integer(value, "round", 1, checks.MAX_ROUND)
 
 
-def _read_delta(data: bytes, expected: Expected) -> QuantisedDelta:
+def _read_delta(encoded: Fields, expected: Expected) -> QuantisedDelta:
     side_info = expected.side_info
     most = ceil(expected.update_density * side_info.layout.size)
     if side_info.mask is not None:
         most = int(np.count_nonzero(side_info.mask))
-    return decode_delta(data, side_info, values=expected.values, max_entries=most)
+    return decode_fields(encoded, side_info, values=expected.values, max_entries=most)
 
 
 def _read_values(delta: QuantisedDelta, expected: Expected) -> SparseDelta:

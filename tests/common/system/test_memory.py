@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedprune.common.system.memory import trim_memory
+from fedprune.common.system import memory
+from fedprune.common.system.memory import SpareMemory, trim_memory
 
 ROLLUP = Path("/proc/self/smaps_rollup")
 HAS_TRIM = ROLLUP.exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
@@ -54,6 +55,25 @@ def test_a_trim_gives_back_what_was_freed_under_what_is_in_use():
     trim_memory()
     assert full - resident() > 80 << 20
     assert blocks[0][0] == ord("x")
+
+
+def test_spare_memory_is_given_back_once_the_process_has_grown(monkeypatch):
+    # Resident bytes when it looks, and after a trim.
+    levels = iter([1000, 700, 800, 801, 750, 850, 851, 700])
+    trims, trimmed = [], []
+    monkeypatch.setattr(memory, "_KEPT", 100)
+    monkeypatch.setattr(memory, "_resident", lambda: next(levels))
+    monkeypatch.setattr(memory, "trim_memory", lambda: trims.append(1))
+    spare = SpareMemory()
+    for _ in range(5):
+        spare.bound()
+        trimmed.append(len(trims))
+    assert trimmed == [1, 1, 2, 2, 3]
+    assert next(levels, None) is None
+
+
+def test_the_memory_of_this_process_is_what_the_system_says():
+    assert memory._resident() == pytest.approx(resident(), rel=0.1)
 
 
 def test_large_arrays_that_are_freed_are_kept_for_the_next_ones():

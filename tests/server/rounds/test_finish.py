@@ -471,6 +471,17 @@ def test_a_cut_that_cost_too_much_is_undone():
     assert plan.broadcast.plan.rollback
 
 
+def test_what_was_not_sent_in_undone_rounds_is_dropped():
+    server, answers = guarded(1.5)
+    after, _ = server.finish(answers)
+    assert plan_round(after, server.run_spec).plan.settings.since == after.round == 5
+    later = replace(after, round=7, restarted=6)  # whichever is later
+    assert plan_round(later, server.run_spec).plan.settings.since == 6
+    server, answers = guarded(1.0)
+    stays, _ = server.finish(answers)
+    assert plan_round(stays, server.run_spec).plan.settings.since == 0
+
+
 def test_a_rollback_still_counts_the_round_and_its_answers():
     server, answers = guarded(1.5)
     after, _ = server.finish(answers)

@@ -111,6 +111,7 @@ def make_state(round_):
         mask=WeightMask(plan=b"m" * 16, keep=floats(5, 50) > 0.0, parent=b"n" * 16),
         norm=0.1 + 0.2,
         restarted=2,
+        undone=3,
         absences={"a": Lateness(rounds=1), "b": Lateness(rounds=3, back=9)},
         pace=(0.1 + 0.2, 60.0),
         optimizer=OptimizerState(momentum=floats(9, 50), variance=floats(10, 50) ** 2),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from xxhash import xxh3_128_digest
 import torch
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
 
@@ -13,6 +14,7 @@ from fedprune.client.rounds import store as store_module
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import FedPruneError, StorageError
+from fedprune.common.system.memory import SpareMemory
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
 from fedprune.simulations.engines import interrupt
@@ -102,11 +104,11 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
 
 
 @pytest.mark.parametrize(("limit", "trims"), [(1, 4), (1 << 20, 0)])
-def test_memory_is_given_back_after_each_client_of_a_large_network(
+def test_memory_is_bounded_after_each_client_of_a_large_network(
     tmp_path, monkeypatch, limit, trims
 ):
     calls = []
-    monkeypatch.setattr(worker_module, "trim_memory", lambda: calls.append(1))
+    monkeypatch.setattr(SpareMemory, "bound", lambda _: calls.append(1))
     monkeypatch.setattr(worker_module, "_LARGE", limit)
     one = Round()
     hand = one.work.request.assignments[:4]
@@ -181,8 +183,9 @@ def test_a_worker_keeps_nothing_shared_of_the_job_before(tmp_path):
     worker = Worker(first.task, tmp_path)
     for one in (first, second):
         worker.play(one.work.request)
-        kept = [shared for shared, _ in worker._shared._values]
-        assert kept == [*one.work.request.variants]
+        kept = [(digest, size) for digest, size, _ in worker._shared._values]
+        sent = one.work.request.variants
+        assert kept == [(xxh3_128_digest(shared), len(shared)) for shared in sent]
 
 
 def test_single_answers_are_handed_back_only_when_they_are_needed(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.finished_run import a_run
 from helpers.some_events import CUT, ROLLBACK, ROUND, STARTED, at
+from helpers.tiny_federation import make_setting, make_task, start
 
 from fedprune.common.artifacts import write_model_file, write_plan_file
 from fedprune.common.description import Description
@@ -16,9 +17,14 @@ from fedprune.common.errors import ConfigError, IntegrityError
 from fedprune.common.spec import PrunePlan, TensorSpec
 from fedprune.common.structure.structure import DimUnits, PruningGroup, Structure
 from fedprune.common.system.atomic import write_json_atomic
+from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder
-from fedprune.simulations.inspection.artifacts import inspect_path, render
+from fedprune.simulations.inspection.artifacts import (
+    inspect_path,
+    refuse_damage,
+    render,
+)
 from fedprune.simulations.inspection.tensors import in_order
 
 
@@ -44,6 +50,40 @@ def test_a_stopped_run_is_resumable_and_tells_what_stands(tmp_path):
     text = render(info)
     assert f"fedprune simulate --resume {folder.path}" in text
     assert "700 parameters, 70.0 %, rolled back" in text
+
+
+def checkpoints(folder, run="main"):
+    kept, task = Checkpoints(folder.checkpoints, run, "x"), make_task()
+    state = start(task, make_setting(task))
+    for round_ in (1, 2):
+        kept.write(replace(state, round=round_))
+    return sorted(folder.checkpoints.glob(f"{run}-round-*"))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_can_go_on(tmp_path):
+    folder = started(tmp_path)
+    newest = checkpoints(folder)[-1]
+    assert inspect_path(folder.path)["damage"] == []
+    newest.write_bytes(newest.read_bytes()[:-1])
+    info = inspect_path(folder.path)
+    assert info["status"] == "resumable"
+    assert f"damaged     checkpoint {newest.name} is truncated" in render(info)
+    with pytest.raises(IntegrityError, match=newest.name):
+        refuse_damage([info])
+
+
+@pytest.mark.parametrize("run", ["main", "dense"])
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_resumable(tmp_path, run):
+    folder = started(tmp_path)
+    checkpoints(folder)
+    for part in folder.checkpoints.glob("main-part-*") if run == "main" else ():
+        part.write_bytes(b"")
+    for path in checkpoints(folder, run) if run != "main" else ():
+        path.unlink()
+    info = inspect_path(folder.path)
+    assert (info["status"], info["resume"]) == ("damaged", "")
+    assert "no checkpoint in" in render(info)
+    assert "resume with" not in render(info)
 
 
 def test_a_run_that_is_written_now_is_running(tmp_path):
