@@ -18,7 +18,11 @@ from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during
 from fedprune.common.spec import Vector
 from fedprune.common.text import error_line
-from fedprune.server.rounds.engine import IndividualUpdate, RoundWork
+from fedprune.server.rounds.engine import (
+    IndividualUpdate,
+    RoundWork,
+    individual_update,
+)
 from fedprune.server.rounds.influence import (
     check_moments,
     clip_factor,
@@ -108,9 +112,7 @@ def accept_answer(
         statistics=update.statistics,
         covariances=update.covariances,
     )
-    return record, IndividualUpdate(
-        client_id=expected.client_id, answer=data, delta=delta
-    )
+    return record, individual_update(data, expected)
 
 
 def refusal(client_id: str, why: str, data: bytes, bytes_down: int) -> ClientRecord:

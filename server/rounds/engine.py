@@ -5,11 +5,12 @@ receive.  An engine (in-process, Flower on Ray, Flower on SuperLink) delivers th
 request, and returns partial aggregates in any order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
+from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator, Limits
 from fedprune.common.codec import Expected, SideInformation
 from fedprune.common.config import Robust
@@ -106,14 +107,31 @@ class IndividualUpdate:
 
     Attributes:
         client_id: Id of the client.
-        answer: The answer as it was received; in this form it travels between
-            processes.
-        delta: Its delta, before clipping.
+        answer: The answer as it was received; in this form it waits for the others,
+            and travels between processes.
+        read: Decodes its delta.
     """
 
     client_id: str
     answer: bytes
-    delta: SparseDelta
+    read: Callable[[bytes], SparseDelta]
+
+    @property
+    def delta(self) -> SparseDelta:
+        """Its delta before clipping, decoded anew each time.
+
+        The answers of all clients fit into memory where their deltas may not.
+        """
+        return self.read(self.answer)
+
+
+def individual_update(answer: bytes, expected: Expected) -> IndividualUpdate:
+    """Return an answer that was accepted as an individual update."""
+
+    def read(data: bytes) -> SparseDelta:
+        return codec.decode_update(data, expected).sparse
+
+    return IndividualUpdate(client_id=expected.client_id, answer=answer, read=read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

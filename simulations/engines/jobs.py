@@ -12,19 +12,17 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator, Limits
-from fedprune.common.codec import Expected
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Covariances, Statistics, Validation
 from fedprune.common.profiling.plain import profile_in, profile_out
 from fedprune.common.text import error_line
 from fedprune.server.rounds.engine import (
     Assignment,
-    IndividualUpdate,
     PartialAggregate,
     RoundRequest,
     RoundWork,
+    individual_update,
 )
 from fedprune.server.rounds.records import ClientRecord, Status
 
@@ -119,17 +117,11 @@ def _part_in(fields: list[Any], work: RoundWork) -> PartialAggregate:
         records=tuple(_record_in(row) for row in rows),
         total=total,
         individual_updates=tuple(
-            _single_in(answer, work.expected(asked[client_id]))
+            individual_update(answer, work.expected(asked[client_id]))
             for client_id, answer in individual_updates
         ),
         profile=None if profile is None else profile_in(profile),
     )
-
-
-def _single_in(answer: bytes, expected: Expected) -> IndividualUpdate:
-    """Decode an answer that the worker has accepted."""
-    delta = codec.decode_update(answer, expected).sparse
-    return IndividualUpdate(client_id=expected.client_id, answer=answer, delta=delta)
 
 
 def _pack(fields: list[object]) -> bytes:

@@ -1,5 +1,6 @@
 """One answer: taken whole, or refused whole with client and field named."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_the_record_holds_what_was_measured(context):
     assert record.importance.tobytes() == update.importance.tobytes()
     norm = np.linalg.norm(individual.delta.values)
     assert record.norm == pytest.approx(norm, rel=1e-6)
+
+
+def test_an_answer_waits_for_the_others_as_it_was_sent(context):
+    # Decoded, an entry has 12 bytes, and a dense network as many as its weights.
+    _, individual = context.accept(context.data)
+    decoded = individual.delta.indices.nbytes + individual.delta.values.nbytes
+    assert decoded > 1000
+    context.accept(context.data)
+    tracemalloc.start()
+    waiting = [context.accept(context.data)[1] for _ in range(50)]
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(waiting) == 50
+    assert held < 50 * decoded / 2
 
 
 def nan_importance(context):

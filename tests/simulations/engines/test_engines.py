@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from xxhash import xxh3_128_digest
 import torch
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
+from xxhash import xxh3_128_digest
 
 from fedprune.client.rounds import model_cache
 from fedprune.client.rounds import round as client_round
