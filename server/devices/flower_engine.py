@@ -45,6 +45,7 @@ from fedprune.server.rounds.engine import (
     IndividualUpdate,
     PartialAggregate,
     RoundWork,
+    decoded_update,
 )
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.waiting.closing import (
@@ -292,9 +293,9 @@ class FlowerEngine:
                 data, lost, record = _payload(
                     reply, assignment, length, request.max_bytes
                 )
-                individual = None
+                delta = None
                 if record is None:
-                    record, individual = accept_answer(
+                    record, delta = accept_answer(
                         data,
                         work.expected(assignment),
                         total,
@@ -302,7 +303,8 @@ class FlowerEngine:
                         seconds=now,
                     )
                 arrivals.add(replace(record, residual_lost=lost), now)
-                if request.individual_updates and individual is not None:
+                if request.individual_updates and delta is not None:
+                    individual = decoded_update(record.client_id, delta)
                     individual_updates.append(individual)
             over = arrivals.complete or elapsed > arrivals.closing.seconds
             time.sleep(0.0 if over else _POLL_S)

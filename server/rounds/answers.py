@@ -18,11 +18,7 @@ from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during
 from fedprune.common.spec import Vector
 from fedprune.common.text import error_line
-from fedprune.server.rounds.engine import (
-    IndividualUpdate,
-    RoundWork,
-    individual_update,
-)
+from fedprune.server.rounds.engine import IndividualUpdate, RoundWork
 from fedprune.server.rounds.influence import (
     check_moments,
     clip_factor,
@@ -67,7 +63,7 @@ def accept_answer(
     *,
     bytes_down: int,
     seconds: float,
-) -> tuple[ClientRecord, IndividualUpdate | None]:
+) -> tuple[ClientRecord, SparseDelta | None]:
     """Add one answer to the sum, or refuse it whole with a reason.
 
     Args:
@@ -78,7 +74,7 @@ def accept_answer(
         seconds: Seconds between request and answer.
 
     Returns:
-        The client's record, and its update if it was accepted, for rules that need
+        The client's record, and its delta if it was accepted, for rules that need
         more than the sum.
     """
     try:
@@ -112,7 +108,7 @@ def accept_answer(
         statistics=update.statistics,
         covariances=update.covariances,
     )
-    return record, individual_update(data, expected)
+    return record, delta
 
 
 def refusal(client_id: str, why: str, data: bytes, bytes_down: int) -> ClientRecord:

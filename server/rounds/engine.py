@@ -107,31 +107,35 @@ class IndividualUpdate:
 
     Attributes:
         client_id: Id of the client.
-        answer: The answer as it was received; in this form it waits for the others,
-            and travels between processes.
-        read: Decodes its delta.
+        read: Returns its delta, before clipping.
+        answer: The answer as it was received, if it travels between processes.
     """
 
     client_id: str
-    answer: bytes
-    read: Callable[[bytes], SparseDelta]
+    read: Callable[[], SparseDelta]
+    answer: bytes = b""
 
     @property
     def delta(self) -> SparseDelta:
-        """Its delta before clipping, decoded anew each time.
-
-        The answers of all clients fit into memory where their deltas may not.
-        """
-        return self.read(self.answer)
+        """Its delta before clipping."""
+        return self.read()
 
 
-def individual_update(answer: bytes, expected: Expected) -> IndividualUpdate:
-    """Return an answer that was accepted as an individual update."""
+def decoded_update(client_id: str, delta: SparseDelta) -> IndividualUpdate:
+    """Return an accepted answer whose delta stays in this process."""
+    return IndividualUpdate(client_id=client_id, read=lambda: delta)
 
-    def read(data: bytes) -> SparseDelta:
-        return codec.decode_update(data, expected).sparse
 
-    return IndividualUpdate(client_id=expected.client_id, answer=answer, read=read)
+def encoded_update(answer: bytes, expected: Expected) -> IndividualUpdate:
+    """Return an accepted answer that is decoded where its delta is asked for.
+
+    The answers of all clients fit into memory where their deltas may not.
+    """
+    return IndividualUpdate(
+        client_id=expected.client_id,
+        read=lambda: codec.decode_update(answer, expected).sparse,
+        answer=answer,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 They are not federated traffic and are counted apart (``bytes_simulation``).  Both ends
 are trusted, so they are plain msgpack; the clients' own messages inside keep their
 frames.  Arrays are raw little-endian bytes.  A sum is the longest by far: its integers
-have as many bytes as the greatest needs, and zeros that are many are left out.
+have 4, 6 or 8 bytes, as the greatest needs, and zeros that are many are left out.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedprune.common.aggregate import Accumulator, Limits
+from fedprune.common.codec.frame import Bytes, pack
 from fedprune.common.errors import PayloadError, Reason
 from fedprune.common.messages import Covariances, Statistics, Validation
 from fedprune.common.profiling.plain import profile_in, profile_out
@@ -22,17 +23,18 @@ from fedprune.server.rounds.engine import (
     PartialAggregate,
     RoundRequest,
     RoundWork,
-    individual_update,
+    encoded_update,
 )
 from fedprune.server.rounds.records import ClientRecord, Status
+
+_LOW, _HIGH = 4, (0, 2, 4)  # bytes of the parts of a sum
 
 
 def encode_job(request: RoundRequest, assignments: tuple[Assignment, ...]) -> bytes:
     """Encode the request of one worker."""
     wanted = sorted({assignment.variant for assignment in assignments})
-    return _pack(
+    return pack(
         [
-            [request.variants[number] for number in wanted],
             [
                 [o.client_id, wanted.index(o.variant), o.acknowledged, o.max_weight]
                 for o in assignments
@@ -43,6 +45,7 @@ def encode_job(request: RoundRequest, assignments: tuple[Assignment, ...]) -> by
             request.max_norm,
             request.covariances,
             request.attempt,
+            *(request.variants[number] for number in wanted),
         ],
     )
 
@@ -50,8 +53,8 @@ def encode_job(request: RoundRequest, assignments: tuple[Assignment, ...]) -> by
 def decode_job(data: bytes) -> RoundRequest:
     """Decode the request of one worker."""
     fields = _unpack(data, "job", 8)
-    variants, rows, limits, max_bytes, individual_updates, *rest = fields
-    max_norm, pairs, attempt = rest
+    rows, limits, max_bytes, individual_updates, *rest = fields
+    max_norm, pairs, attempt, *variants = rest
     assignments = tuple(
         Assignment(
             client_id=name, variant=variant, acknowledged=last, max_weight=weight
@@ -73,16 +76,16 @@ def decode_job(data: bytes) -> RoundRequest:
 def encode_part(part: PartialAggregate) -> bytes:
     """Encode the partial aggregate of one worker."""
     total = part.total
-    return _pack(
+    return pack(
         [
             [_record_out(record) for record in part.records],
-            _sums_out(total.delta_sum),
             [total.num_examples, total.num_clients],
             [
                 [individual.client_id, individual.answer]
                 for individual in part.individual_updates
             ],
             None if part.profile is None else profile_out(part.profile),
+            *_sums_out(total.delta_sum),
         ],
     )
 
@@ -94,7 +97,7 @@ def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
         PayloadError: If it is malformed, or its sums or single answers do not fit the
             round.
     """
-    fields = _unpack(data, "part", 5)
+    fields = _unpack(data, "part", 8)
     try:
         return _part_in(fields, work)
     except PayloadError:
@@ -104,7 +107,7 @@ def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
 
 
 def _part_in(fields: list[Any], work: RoundWork) -> PartialAggregate:
-    rows, deltas, counts, individual_updates, profile = fields
+    rows, counts, individual_updates, profile, *deltas = fields
     size = work.spec.size
     total = Accumulator(size, work.request.limits)
     if counts[1] > 0:
@@ -117,60 +120,71 @@ def _part_in(fields: list[Any], work: RoundWork) -> PartialAggregate:
         records=tuple(_record_in(row) for row in rows),
         total=total,
         individual_updates=tuple(
-            individual_update(answer, work.expected(asked[client_id]))
+            encoded_update(answer, work.expected(asked[client_id]))
             for client_id, answer in individual_updates
         ),
         profile=None if profile is None else profile_in(profile),
     )
 
 
-def _pack(fields: list[object]) -> bytes:
-    packed: bytes = msgpack.packb(fields, use_bin_type=True)
-    return packed
-
-
-def _unpack(data: bytes, name: str, count: int) -> list[Any]:
+def _unpack(data: bytes, name: str, least: int) -> list[Any]:
     try:
         fields = msgpack.unpackb(data, raw=False)
     except (ValueError, msgpack.UnpackException) as error:
         raise PayloadError(Reason.BAD_FRAME, name, f"{error}") from error
-    if not isinstance(fields, list) or len(fields) != count:
-        raise PayloadError(Reason.BAD_FRAME, name, f"want {count} fields")
+    if not isinstance(fields, list) or len(fields) < least:
+        raise PayloadError(Reason.BAD_FRAME, name, f"want at least {least} fields")
     return fields
 
 
-def _sums_out(sums: NDArray[np.int64]) -> list[object]:
-    """Return length, bytes of a value, bits of the values that are there, values.
+def _sums_out(sums: NDArray[np.int64]) -> list[Bytes | int]:
+    """Return length, bits of the sums that are there, low and high parts of these.
 
-    No bits = all values are there.
+    No bits = all are there.  The low part has 4 bytes of each, the high one none, 2 or
+    4, as the greatest needs.
     """
-    filled = sums != 0
-    most = int(np.max(np.abs(sums), initial=0))
-    width = most.bit_length() // 8 + 1  # with a sign
-    left_out = len(sums) - int(np.count_nonzero(filled))
-    sparse = left_out * width > len(sums) // 8
-    values = (sums[filled] if sparse else sums).astype("<i8", copy=False)
-    places = np.packbits(filled).tobytes() if sparse else b""
-    low = values.view(np.uint8).reshape(-1, 8)[:, :width]
-    return [len(sums), width, places, low.tobytes()]
+    most = max(int(sums.max(initial=0)), -int(sums.min(initial=0)))
+    high = next(b for b in _HIGH if most.bit_length() < 8 * (_LOW + b))
+    left_out = len(sums) - int(np.count_nonzero(sums))
+    places, values = b"", sums
+    if left_out * (_LOW + high) > len(sums) // 8:
+        filled = sums != 0
+        places, values = np.packbits(filled).tobytes(), sums[filled]
+    whole = np.ascontiguousarray(values, dtype="<i8")
+    parts = [whole.view("<i4")[::2]]
+    if high:
+        parts += [whole.view(f"<i{high}")[_LOW // high :: 8 // high]]
+    low, *rest = [np.ascontiguousarray(part).data.cast("B") for part in parts]
+    return [len(sums), places, low, rest[0] if rest else b""]
 
 
 def _sums_in(row: list[Any], size: int) -> NDArray[np.int64]:
-    length, width, places, low = row
-    whole = len(places) in (0, (size + 7) // 8)
-    if length != size or not whole or not 1 <= width <= 8:  # noqa: PLR2004 - of an int64
-        detail = f"{length} sums of {width} bytes, {len(places)} bytes of places; want "
-        detail += f"{size} of 1..8, and a bit for each or none"
-        raise PayloadError(Reason.BAD_SIZE, "delta_sum", detail)
+    """Return what ``_sums_out`` was given.
+
+    Raises:
+        PayloadError: If a length is not that of this number of sums.
+    """
+    length, places, low, high = row
     count, filled = size, None
-    if places:
+    if places and len(places) == (size + 7) // 8:
         bits = np.frombuffer(places, dtype=np.uint8)
         filled = np.unpackbits(bits, count=size).astype(np.bool_)
         count = int(np.count_nonzero(filled))
-    wide = np.zeros((count, 8), dtype=np.uint8)
-    # The upper bytes, so that the shift back brings the sign.
-    wide[:, 8 - width :] = np.frombuffer(low, dtype=np.uint8).reshape(count, width)
-    values: NDArray[np.int64] = wide.view("<i8").ravel() >> (8 * (8 - width))
+    wide = next((b for b in _HIGH if len(high) == b * count), None)
+    if (
+        length != size
+        or len(low) != _LOW * count
+        or wide is None
+        or (places and filled is None)
+    ):
+        detail = f"{length} sums, {len(places)} bytes of places, {len(low)} and "
+        detail += f"{len(high)} of {count} sums; want {size}, a bit for each or none, "
+        detail += f"{_LOW} and one of {_HIGH} bytes for each"
+        raise PayloadError(Reason.BAD_SIZE, "delta_sum", detail)
+    parts = np.empty((count, 2), dtype="<i4")
+    parts[:, 0] = np.frombuffer(low, dtype="<i4")
+    parts[:, 1] = np.frombuffer(high, f"<i{wide}") if wide else parts[:, 0] >> 31
+    values = parts.view("<i8").ravel().astype(np.int64, copy=False)
     if filled is None:
         return values
     sums = np.zeros(size, dtype=np.int64)

@@ -46,7 +46,7 @@ class Player:
         """Return the encoded partial aggregate of an encoded job."""
         if self._worker is None:
             keep_memory()
-            self._worker = Worker(self._task, Path(self._home))
+            self._worker = Worker(self._task, Path(self._home), travels=True)
             if self._task.config.run.profile:
                 self._recorder = Recorder(
                     Activity.IDLE, sampled=True, before=Activity.STARTING

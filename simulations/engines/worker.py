@@ -21,7 +21,7 @@ from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.codec import Expected
 from fedprune.common.errors import FedPruneError, PayloadError, StorageError
-from fedprune.common.messages import RoundPlan
+from fedprune.common.messages import RoundPlan, SparseDelta
 from fedprune.common.methods.registry import OFF
 from fedprune.common.profiling.activities import Activity
 from fedprune.common.profiling.recorder import during, timed
@@ -35,6 +35,8 @@ from fedprune.server.rounds.engine import (
     IndividualUpdate,
     PartialAggregate,
     RoundRequest,
+    decoded_update,
+    encoded_update,
     expect,
 )
 from fedprune.server.rounds.records import ClientRecord, Status
@@ -73,6 +75,8 @@ class Worker:
         task: The task of the federation.
         root: Folder of the clients' states, shared by all workers of a run.
         before_client: Called before each client; what it raises ends the job.
+        travels: Whether what is played travels to another process: single answers
+            wait encoded then.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Worker:
         task: LoadedTask,
         root: Path,
         before_client: Callable[[], None] = lambda: None,
+        *,
+        travels: bool = False,
     ) -> None:
         self._cache = ModelCache(task)
         self._limit = task.config.device.max_bytes
@@ -87,6 +93,7 @@ class Worker:
         self._faults = FaultPlan.of(task.config)
         self._upkeep = Upkeep(root)
         self._before_client = before_client
+        self._travels = travels
         self._shared = Recall(_VARIANTS)
         self._spare = SpareMemory()
         self._hostile: HostileClients | None = None
@@ -113,15 +120,15 @@ class Worker:
             if isinstance(found, _Answered):
                 if total is None:
                     total = Accumulator(found.expected.spec.size, request.limits)
-                record, individual = accept_answer(
+                record, delta = accept_answer(
                     found.data,
                     found.expected,
                     total,
                     bytes_down=found.bytes_down,
                     seconds=found.seconds,
                 )
-                if request.individual_updates and individual is not None:
-                    individual_updates.append(individual)
+                if request.individual_updates and delta is not None:
+                    individual_updates.append(self._individual(found, delta))
             else:
                 record = found
             # As on devices, which send this note beside an answer.
@@ -136,6 +143,11 @@ class Worker:
             total=total,
             individual_updates=tuple(individual_updates),
         )
+
+    def _individual(self, found: _Answered, delta: SparseDelta) -> IndividualUpdate:
+        if self._travels:
+            return encoded_update(found.data, found.expected)
+        return decoded_update(found.expected.client_id, delta)
 
     def _read_shared(self, shared: bytes, most: int) -> RoundPlan:
         """Return what clients read of equal bytes, which is read once in a job."""

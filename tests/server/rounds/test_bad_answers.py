@@ -23,6 +23,7 @@ from fedprune.common.methods.kinds import AGGREGATION
 from fedprune.common.methods.registry import methods
 from fedprune.server.rounds.answers import Answers, accept_answer, aggregate
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.engine import decoded_update
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
 
@@ -198,7 +199,9 @@ class Cohort:
             records=tuple(record for record, _ in found),
             total=total,
             individual_updates=tuple(
-                one for _, one in found if singles and one is not None
+                decoded_update(record.client_id, delta)
+                for record, delta in found
+                if singles and delta is not None
             ),
         )
         return aggregate(answers, self.work).tobytes()

@@ -21,7 +21,7 @@ from fedprune.common.pruning.importance import weight_scores, zero_units
 from fedprune.common.pruning.plan import check_plan, child_plan
 from fedprune.common.pruning.remap import remap, remap_moments
 from fedprune.server.rounds.cycle import Cursor, is_cutting
-from fedprune.server.rounds.engine import IndividualUpdate, PartialAggregate
+from fedprune.server.rounds.engine import PartialAggregate, decoded_update
 from fedprune.server.rounds.finish import Answers, finish_round
 from fedprune.server.rounds.ledger import ClientLedger, Ledgers
 from fedprune.server.rounds.plan import plan_round
@@ -202,9 +202,7 @@ def median_answers(server, rows):
             values=np.float32([row[place] for place in sorted(row)]),
         )
         name = f"client-{number:03d}"
-        individual_updates.append(
-            IndividualUpdate(client_id=name, answer=b"", read=lambda _, d=delta: d)
-        )
+        individual_updates.append(decoded_update(name, delta))
     return replace(answers, individual_updates=tuple(individual_updates))
 
 

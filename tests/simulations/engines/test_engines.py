@@ -85,7 +85,7 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
     work, records, individual_updates = one.work, [], []
     total = Accumulator(work.spec.size, work.request.limits)
     for hand in assign(work.request.assignments, {"client-002": 50}, workers):
-        worker = Worker(one.task, tmp_path / "many")
+        worker = Worker(one.task, tmp_path / "many", travels=True)
         job = decode_job(encode_job(work.request, hand))
         part = decode_part(encode_part(worker.play(job)), work)
         total.merge(part.total)
@@ -94,13 +94,22 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
     assert bits(total) == bits(whole.total)
     assert without_time(records) == without_time(whole.records)
     individual_updates.sort(key=lambda individual: individual.client_id)
-    assert (
-        [s.answer for s in individual_updates]
-        == [s.answer for s in whole.individual_updates]
-        != []
-    )
+    names = [s.client_id for s in individual_updates]
+    assert names == [s.client_id for s in whole.individual_updates] != []
     for mine, theirs in zip(individual_updates, whole.individual_updates, strict=True):
         assert mine.delta.values.tobytes() == theirs.delta.values.tobytes()
+
+
+@pytest.mark.parametrize("travels", [False, True])
+def test_single_answers_wait_as_they_travel_or_as_they_are_added(tmp_path, travels):
+    # In another process the deltas would take memory that the answers do not.
+    one = Round()
+    part = Worker(one.task, tmp_path, travels=travels).play(one.work.request)
+    assert len(part.individual_updates) == 4
+    for individual, record in zip(part.individual_updates, part.records, strict=True):
+        assert individual.client_id == record.client_id
+        assert len(individual.answer) == (record.bytes_up if travels else 0)
+        assert (individual.delta is individual.delta) is not travels
 
 
 @pytest.mark.parametrize(("limit", "trims"), [(1, 4), (1 << 20, 0)])

@@ -225,20 +225,30 @@ def test_a_part_with_more_behind_it_is_refused():
         decode_part(encode_part(PART) + b"\0", WORK)
 
 
-# Four fields, as a part has, of other kinds.
+# As a part has them: records, counts, single answers, profile, then those of the sums.
+NO_SUMS = [12, b"", bytes(48), b""]
 FORGED = {
-    "a number for the records": [7, b"", [0, 0], []],
-    "a record that is too short": [[["a"]], b"", [0, 0], []],
+    "a number for the records": [7, [0, 0], [], None, *NO_SUMS],
+    "a record that is too short": [[["a"]], [0, 0], [], None, *NO_SUMS],
     "a status that there is not": [
         [["a", "fine", "", [0, 0, 0, 0], [0.0] * 4, None, None, None, False]],
-        *(b"", [0, 0], []),
+        *([0, 0], [], None, *NO_SUMS),
     ],
-    "texts for the counts": [[], b"", ["a", "b"], []],
-    "too few counts": [[], b"", [1], []],
-    "numbers for the sums": [[], 7, [1, 1], []],
-    "a number for an answer": [[], b"", [0, 0], [7]],
-    "an answer of a client that was not asked": [[], b"", [0, 0], [["d", b""]]],
+    "texts for the counts": [[], ["a", "b"], [], None, *NO_SUMS],
+    "too few counts": [[], [1], [], None, *NO_SUMS],
+    "numbers for the sums": [[], [1, 1], [], None, 7, 7, 7, 7],
+    "a number for an answer": [[], [0, 0], [7], None, *NO_SUMS],
+    "an answer of a client that was not asked": [
+        *([], [0, 0], [["d", b""]], None, *NO_SUMS),
+    ],
+    "a profile of another kind": [[], [0, 0], [], 7, *NO_SUMS],
+    "a field more": [[], [1, 1], [], None, *NO_SUMS, 7],
 }
+
+
+def test_a_part_of_nothing_is_accepted():  # so that the fields above are what is wrong
+    part = decode_part(msgpack.packb([[], [1, 1], [], None, *NO_SUMS]), WORK)
+    assert part.total.delta_sum.tolist() == [0] * 12
 
 
 @pytest.mark.parametrize("fields", FORGED.values(), ids=FORGED)
@@ -255,6 +265,8 @@ SUMS = {
     "all": list(range(-10, 10)),
     "one": [0] * 99 + [-1],
     "of no network": [],
+    "beyond four bytes": [2**31, -(2**31) - 1, 2**47 - 1, -(2**47)],
+    "beyond six bytes": [2**47, -(2**47) - 1, 5],
 }
 
 
@@ -280,29 +292,29 @@ def test_sums_of_few_entries_and_small_ones_are_short():
     sparse[::20] = -(2**30)
     dense[:] = 2**30
     # A bit for each entry and four bytes for each of 4 000; four bytes for each.
-    assert len(msgpack.packb(jobs._sums_out(sparse))) == 10_000 + 16_000 + 13
-    assert len(msgpack.packb(jobs._sums_out(dense))) == 320_000 + 14
+    assert len(msgpack.packb(jobs._sums_out(sparse))) == 10_000 + 16_000 + 14
+    assert len(msgpack.packb(jobs._sums_out(dense))) == 320_000 + 15
 
 
 # Of a network with twelve weights.
 WRONG_SUMS = {
-    "of another length": [13, 1, b"", bytes(13)],
-    "no bytes a value": [12, 0, b"", b""],
-    "nine bytes a value": [12, 9, b"", bytes(108)],
-    "too few values": [12, 1, b"", bytes(11)],
-    "too many values": [12, 1, b"", bytes(13)],
-    "fewer values than bits": [12, 1, b"\xff\xff", bytes(11)],
-    "too few bits": [12, 1, b"\xff", bytes(8)],
-    "a part of a value": [12, 2, b"", bytes(23)],
-    "a text": [12, 1, b"", "x"],
-    "a field less": [12, 1, b""],
+    "of another length": [13, b"", bytes(52), b""],
+    "too few values": [12, b"", bytes(44), b""],
+    "too many values": [12, b"", bytes(52), b""],
+    "a part of a value": [12, b"", bytes(47), b""],
+    "a byte more of each": [12, b"", bytes(48), bytes(12)],
+    "too few high parts": [12, b"", bytes(48), bytes(22)],
+    "fewer values than bits": [12, b"\xff\xff", bytes(44), b""],
+    "too few bits": [12, b"\xff", bytes(32), b""],
+    "a text": [12, b"", "x" * 48, b""],
+    "a field less": [12, b"", bytes(48)],
 }
 
 
 @pytest.mark.parametrize("row", WRONG_SUMS.values(), ids=WRONG_SUMS)
 def test_sums_that_do_not_fit_are_refused(row):
     with pytest.raises(PayloadError):
-        decode_part(msgpack.packb([[], row, [1, 1], []]), WORK)
+        decode_part(msgpack.packb([[], [1, 1], [], None, *row]), WORK)
 
 
 class Reply:

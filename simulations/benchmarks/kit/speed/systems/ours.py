@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from fedprune.common.config import Config, load_config
+from fedprune.common.system.memory import keep_memory
 from fedprune.server.runs.controls.settings import control_config
 from fedprune.server.runs.events import MAIN, Event, RoundFinished, of_run
 from fedprune.server.runs.federation import run_federation
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
     """Run until no turn is left."""
     folder, mode = folder_of(arguments), arguments[1]
     config = configuration(folder, mode)
+    keep_memory()  # as ``fedprune simulate`` does
     try:
         if mode == START:
             _run_whole(config)
