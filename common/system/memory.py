@@ -30,7 +30,7 @@ def trim_memory() -> None:
 
 
 class SpareMemory:
-    """What this process has freed and not given back, kept within 512 MiB.
+    """Memory that this process has freed and keeps, within 512 MiB.
 
     Freed arrays fit into holes that others leave, and the process grows with every hole
     that the next array does not fit.
