@@ -202,8 +202,8 @@ def test_a_process_keeps_the_worker_of_its_run(tmp_path, monkeypatch):
     made = []
 
     class Worker:
-        def __init__(self, *given):
-            made.append(given)
+        def __init__(self, *given, travels):
+            made.append((*given, travels))
 
         def play(self, request):
             return request
@@ -214,7 +214,7 @@ def test_a_process_keeps_the_worker_of_its_run(tmp_path, monkeypatch):
     task = make_task()
     play = player.Player(task, str(tmp_path))
     assert [play(b"a"), play(b"b")] == [b"A!", b"B!"]
-    assert made == [(task, tmp_path)]
+    assert made == [(task, tmp_path, True)]
 
 
 class Round:
