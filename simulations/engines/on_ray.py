@@ -16,6 +16,7 @@ import torch
 from flwr.app import Message
 from flwr.serverapp import Grid
 from ray import cloudpickle
+from ray._private.node import Node
 
 from fedprune.common.aggregate import Accumulator
 from fedprune.common.errors import ConfigError, FedPruneError, PayloadError
@@ -52,6 +53,7 @@ _STARTS = 3  # tries
 _SUMMED, _ANSWERED = 9, 8
 _RECORD = 1 << 14  # bytes of the rest of an answer and of its record
 _PROFILE = 1 << 24  # bytes of a job's profile
+_OF_CLUSTERS = ("start_api_server", "start_monitor", "start_log_monitor")  # of a node
 _STORE = 128 << 20  # bytes of Ray's object store beside the messages
 _STORE_OF_A_WEIGHT = 48  # of a worker: its sum, and its broadcast, each three times
 
@@ -144,10 +146,10 @@ def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "include_dashboard": False,
-        # Workers get the import path of this process.
-        "runtime_env": {"env_vars": {"PYTHONPATH": path}},
     }
     if address:
+        # Workers get the import path of this process.
+        arguments["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
         try:
             ray.init(address=address, **arguments)
         except (OSError, RuntimeError, ValueError) as error:
@@ -159,7 +161,8 @@ def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
     arguments["object_store_memory"] = _store(workers, engine_spec.weights)
     for tries_left in reversed(range(_STARTS)):
         try:
-            ray.init(**arguments)
+            with _alone(path):
+                ray.init(**arguments)
         except Exception as error:
             ray.shutdown()  # Ray gives up after 30 s, which a busy machine needs
             if not tries_left:
@@ -167,6 +170,29 @@ def _start_ray(engine_spec: EngineSpec, workers: int, gpus: int) -> None:
                 raise FedPruneError(msg) from error
         else:
             return
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Let Ray start with what one machine needs; workers get an import path.
+
+    Dashboard, autoscaler and log monitor are half of its CPU time.  The path is that of
+    all its processes: in an environment of their own, workers would not be those that
+    Ray starts beforehand.
+    """
+    before = os.environ.get("PYTHONPATH")
+    real = {name: getattr(Node, name) for name in _OF_CLUSTERS}
+    try:
+        os.environ["PYTHONPATH"] = path
+        for name in real:
+            setattr(Node, name, lambda *_, **__: None)
+        yield
+    finally:
+        for name, method in real.items():
+            setattr(Node, name, method)
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
 
 
 def _store(workers: int, weights: int) -> int:

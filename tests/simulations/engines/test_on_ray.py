@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.tiny_federation import ask_all, make_setting, make_task, start
+from ray._private.node import Node
 
 from fedprune.common.config import Config
 from fedprune.common.errors import FedPruneError
@@ -172,6 +173,32 @@ def test_there_is_a_worker_for_each_core_that_this_process_may_use(
         with pytest.raises(KeyboardInterrupt), on_ray.ray_engine(engine_spec):
             pass
     assert started == [2, 5]
+
+
+@pytest.mark.parametrize("before", [None, "/else/where"])
+def test_a_local_ray_has_no_helpers_and_workers_find_our_modules(
+    monkeypatch, tmp_path, before
+):
+    engine_spec = EngineSpec(task=make_task(), root=tmp_path, workers=2, ray_address="")
+    real = {name: getattr(Node, name) for name in on_ray._OF_CLUSTERS}
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONPATH", before)
+    begun = []
+
+    def init(**arguments):
+        begun.append((os.environ["PYTHONPATH"], arguments))
+        for name in real:
+            assert getattr(Node, name)(None, include_dashboard=False) is None
+
+    monkeypatch.setattr(on_ray.ray, "init", init)
+    on_ray._start_ray(engine_spec, 2, 0)
+    ((path, arguments),) = begun
+    assert "runtime_env" not in arguments
+    wanted = [part for part in [*sys.path, before] if part]
+    assert path.split(os.pathsep) == wanted
+    assert os.environ.get("PYTHONPATH") == before
+    assert {name: getattr(Node, name) for name in real} == real
 
 
 def test_a_busy_machine_may_need_more_than_one_start_of_ray(monkeypatch, tmp_path):
