@@ -50,7 +50,7 @@ class SpareMemory:
 
 
 class _Mallinfo(ctypes.Structure):
-    """What ``mallinfo2`` returns; of malloc.h, as are the places of its numbers."""
+    """The numbers that ``mallinfo2`` of malloc.h returns."""
 
     _fields_: ClassVar = [("numbers", ctypes.c_size_t * 10)]
 
