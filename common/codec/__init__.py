@@ -40,9 +40,9 @@ fewer.
                          score_examples, seed]; where one of the following is not
                          its default, all of these too: optimizer, weight_decay,
                          proximal, precision, frozen [name of a module str, ...];
-                          after a restart, since int, the round whose residuals and
-                          earlier ones are dropped, >= 0; then, where it is not its
-                          default: quantise
+                         after a restart or a rollback, since int, the round whose
+                         residuals and earlier ones are dropped, >= 0; then, where
+                         they are not their defaults: quantise; covariances bool
            broadcast  = [plan, weights bin = message of kind 4, 7, 8 or 10, digest
                           of the DECODED weights, statistics as float32 | nil]
            plan       = [structure digest, units int, bitmap, parent digest | empty,

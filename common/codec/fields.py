@@ -119,7 +119,7 @@ SETTINGS: dict[str, Callable[[object, str], Any]] = {
     "proximal": _real(0.0, checks.LARGEST),
     "precision": _one_of(PRECISIONS),
     "frozen": _modules,
-    # Sent only after a restart, and before a quantisation.
+    # Sent only after a restart or a rollback, and before a quantisation.
     "since": _whole(0, checks.MAX_ROUND),
     # Sent only where it is not its default, with all others.
     "quantise": _one_of(QUANTISERS),

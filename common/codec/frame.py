@@ -244,9 +244,9 @@ def _digest(kind: Kind, parts: Sequence[Bytes], last: object) -> bytes:
     # was an eighth of a dense client's CPU (record 0100).
     update = kind is Kind.UPDATE
     state = xxhash.xxh3_128() if update else blake2b(digest_size=DIGEST_SIZE)
-    if kind is Kind.PLAN and type(last) is bytes and len(last) >= DIGEST_SIZE:
-        head, inner = _without_end(parts, len(last)), last[-DIGEST_SIZE:]
-        parts = [*head, inner]
+    inner = last if kind is Kind.PLAN and isinstance(last, bytes | memoryview) else b""
+    if len(inner) >= DIGEST_SIZE:
+        parts = [*_without_end(parts, len(inner)), inner[-DIGEST_SIZE:]]
     for part in parts:
         state.update(part)
     return state.digest()

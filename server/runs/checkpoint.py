@@ -31,7 +31,6 @@ from fedprune.server.runs.state_file import (
 
 T = TypeVar("T")
 
-_JOURNAL = "-journal.jsonl"
 _LONGEST = 100_000_000  # bytes of a header, as safetensors limits it
 _KEPT = 3  # files of a run that stay: the last one and two to fall back on
 
@@ -62,7 +61,7 @@ class Checkpoints:
         self._folder = folder
         self._run = run
         self._identity = identity
-        self._journal = folder / f"{run}{_JOURNAL}"
+        self._journal = folder / f"{run}-journal.jsonl"
         self._parts = Parts(folder, run)
 
     @timed(Activity.WRITING)
@@ -183,12 +182,6 @@ class Checkpoints:
             msg = f"{self._journal.name} names another file for round {number}"
             raise IntegrityError(msg)
         return path, read_checked(path, sha256, "checkpoint")
-
-
-def journals(folder: Path) -> list[str]:
-    """Return the names of the runs that have checkpoints in a folder."""
-    found = folder.glob(f"*{_JOURNAL}")
-    return sorted(path.name.removesuffix(_JOURNAL) for path in found)
 
 
 @contextmanager

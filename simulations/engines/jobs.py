@@ -91,11 +91,11 @@ def encode_part(part: PartialAggregate) -> bytes:
 
 
 def decode_part(data: bytes, work: RoundWork) -> PartialAggregate:
-    """Decode the partial aggregate of one worker.
+    """Decode the partial aggregate of one worker; single answers stay encoded.
 
     Raises:
-        PayloadError: If it is malformed, or its sums or single answers do not fit the
-            round.
+        PayloadError: If it is malformed, or its sums do not fit the round, or it has
+            the answer of a client that was not asked.
     """
     fields = _unpack(data, "part", 8)
     try:

@@ -162,6 +162,16 @@ def test_a_bin_in_parts_is_packed_as_one(sizes):
     assert seal(Kind.UPDATE, [Bin(parts), 2]) == seal(Kind.UPDATE, [b"".join(parts), 2])
 
 
+@pytest.mark.parametrize("size", [0, 15, 16, 65_535, 65_536, 100_000])
+@pytest.mark.parametrize("kind", [Kind.UPDATE, Kind.PLAN])
+def test_a_view_is_packed_as_the_bytes_that_it_shows(size, kind):
+    data = (bytes(range(251)) * 400)[:size]
+    view = memoryview(data)
+    assert pack([view, 1, view]) == pack([data, 1, data])
+    assert seal(kind, [view, 1, view]) == seal(kind, [data, 1, data])
+    assert seal(kind, [Bin([view, b"a"]), 1]) == seal(kind, [data + b"a", 1])
+
+
 @pytest.mark.parametrize("size", [16, 17, 60_000, 65_536, 100_000])
 @pytest.mark.parametrize("front", [[], [b"x" * 70_000], ["name", 4]])
 def test_a_plan_is_digested_without_what_the_digest_of_its_last_part_covers(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fedprune.common.system.atomic import write_json_atomic
 from fedprune.server.runs.checkpoint import Checkpoints
 from fedprune.server.runs.events import EventLog
 from fedprune.server.runs.folder import RunFolder
+from fedprune.simulations.cli import run_command_line
 from fedprune.simulations.inspection.artifacts import (
     inspect_path,
     refuse_damage,
@@ -60,7 +62,7 @@ def checkpoints(folder, run="main"):
     return sorted(folder.checkpoints.glob(f"{run}-round-*"))
 
 
-def test_a_damaged_checkpoint_is_named_and_the_run_can_go_on(tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_run_can_go_on(tmp_path, capsys):
     folder = started(tmp_path)
     newest = checkpoints(folder)[-1]
     assert inspect_path(folder.path)["damage"] == []
@@ -70,6 +72,20 @@ def test_a_damaged_checkpoint_is_named_and_the_run_can_go_on(tmp_path):
     assert f"damaged     checkpoint {newest.name} is truncated" in render(info)
     with pytest.raises(IntegrityError, match=newest.name):
         refuse_damage([info])
+    assert run_command_line(["inspect", str(folder.path), "--quiet"]) == 6
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_of_no_run_beside_the_checkpoints_is_no_damage(tmp_path):
+    folder = started(tmp_path)
+    checkpoints(folder)
+    for name in ("main copy", "other"):
+        shutil.copy(
+            folder.checkpoints / "main-journal.jsonl",
+            folder.checkpoints / f"{name}-journal.jsonl",
+        )
+    info = inspect_path(folder.path)
+    assert (info["status"], info["damage"]) == ("resumable", [])
 
 
 @pytest.mark.parametrize("run", ["main", "dense"])

@@ -339,6 +339,18 @@ def test_a_delta_of_all_positions_is_read_with_its_zeros():
     assert codec.encode_delta(found, KNOWN) == everywhere()
 
 
+def test_the_positions_that_dense_deltas_share_cannot_be_written():
+    first, second = (
+        codec.decode_delta(
+            everywhere(), KNOWN, values="float32", max_entries=SPEC.size
+        ).indices
+        for _ in range(2)
+    )
+    assert first is second
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 1
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
