@@ -120,17 +120,20 @@ def _inspect_run(path: Path) -> Info:
     run, folder = read_run(path), RunFolder.open(path)
     pid = folder.holder()
     damage: tuple[str, ...] = ()
-    status = "finished" if run.finished else "running"
-    if status == "running" and pid is None:
+    if pid is not None:
+        status = "running"
+    elif run.finished:
+        status = "finished"
+    else:
         status, damage = _stopped(folder)
     return {
         "kind": "run",
         "path": str(path),
         "run_id": run.name,
-        "status": status if pid is None else "running",
+        "status": status,
         "pid": pid,
         "damage": list(damage),
-        "resume": "" if status in ("finished", "damaged") else resume_command(path),
+        "resume": "" if run.finished or status == "damaged" else resume_command(path),
         "summary": dict(run.summary),
         "groups": dict(run.groups),
         "cuts": [

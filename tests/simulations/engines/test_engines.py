@@ -96,6 +96,9 @@ def test_the_number_of_workers_changes_no_bit(tmp_path, workers):
     individual_updates.sort(key=lambda individual: individual.client_id)
     names = [s.client_id for s in individual_updates]
     assert names == [s.client_id for s in whole.individual_updates] != []
+    alone = Worker(one.task, tmp_path / "alone", travels=True).play(work.request)
+    sent = {s.client_id: s.answer for s in alone.individual_updates}
+    assert {s.client_id: s.answer for s in individual_updates} == sent
     for mine, theirs in zip(individual_updates, whole.individual_updates, strict=True):
         assert mine.delta.values.tobytes() == theirs.delta.values.tobytes()
 
