@@ -60,6 +60,7 @@ from fedprune.simulations.export.onnx_int8 import (
 from fedprune.simulations.export.packing import accuracies, write_fpz
 from fedprune.simulations.export.runtimes.openvino_form import (
     ENDING,
+    check_weights,
     need_openvino,
     openvino_bytes,
     openvino_runner,
@@ -295,6 +296,7 @@ def _write_openvino(
     """Write the ONNX file, and of it OpenVINO's form; accuracies are of that."""
     need("onnx", "onnxscript", *(["onnxruntime"] if options.int8 else []))
     need_openvino()
+    check_weights(target)
     with tempfile.TemporaryDirectory(prefix="fedprune-") as place:
         path = Path(place) / "network.onnx"
         found, metadata = _write_with_facts(source, path, options, openvino_bytes)

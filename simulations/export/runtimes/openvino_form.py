@@ -42,6 +42,22 @@ def need_openvino() -> None:
         raise ConfigError(not_installed("OpenVINO", "openvino", "openvino"))
 
 
+def check_weights(target: Path) -> None:
+    """Refuse weights beside which no network lies: they are of something else.
+
+    Args:
+        target: ``NAME.xml``, an existing one is replaced with its weights.
+
+    Raises:
+        ConfigError: If ``NAME.bin`` is there and ``NAME.xml`` is not.
+    """
+    weights = target.with_suffix(WEIGHTS)
+    if weights.exists() and not target.exists():
+        msg = f"{weights} is there, and no {target.name} that it belongs to; want "
+        msg += "another name, or move it away"
+        raise ConfigError(msg)
+
+
 def write_openvino(source: Path, target: Path, facts: Mapping[str, str]) -> int:
     """Write an ONNX file in OpenVINO's form, with float32 weights as they are.
 

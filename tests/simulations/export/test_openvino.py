@@ -97,6 +97,19 @@ def test_int8_says_its_accuracy_by_openvino(digits, tmp_path):
     assert 0.0 < found["max_difference"] < 0.25 * found["max_output"]
 
 
+@pytest.mark.slow
+def test_weights_of_something_else_are_not_replaced(digits, tmp_path):
+    other, target = tmp_path / "edge.bin", tmp_path / "edge.xml"
+    other.write_bytes(b"firmware")
+    with pytest.raises(ConfigError, match=r"edge\.bin is there, and no edge\.xml"):
+        export_run(digits[0], format_="openvino", output=target)
+    assert other.read_bytes() == b"firmware"
+    other.unlink()
+    for _ in range(2):  # its own weights are replaced
+        export_run(digits[0], format_="openvino", output=target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edge.bin", "edge.xml"]
+
+
 def test_a_missing_openvino_is_named_with_the_command_that_installs_it(
     digits, monkeypatch, capsys
 ):
