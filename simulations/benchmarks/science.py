@@ -19,13 +19,14 @@ from fedprune.simulations.benchmarks.kit.harness import Figure, benchmark
 from fedprune.simulations.benchmarks.kit.rows import RowStore
 from fedprune.simulations.benchmarks.kit.science import (
     decoder,
-    lenet,
     pretrained,
     quantised,
     skew,
 )
 from fedprune.simulations.benchmarks.kit.science.classics import row as classics
 from fedprune.simulations.benchmarks.kit.science.ladder import row as ladder
+from fedprune.simulations.benchmarks.kit.science.lenet import row as lenet
+from fedprune.simulations.benchmarks.kit.science.lenet import smallest
 from fedprune.simulations.benchmarks.kit.science.rows import measure, shown
 from fedprune.simulations.benchmarks.kit.science.votes import row as votes
 
@@ -36,6 +37,7 @@ _ALL = (
     quantised.ROW,
     decoder.ROW,
     lenet.ROW,
+    smallest.ROW,
     ladder.ROW,
     skew.ROW,
     classics.ROW,

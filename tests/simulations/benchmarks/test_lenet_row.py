@@ -8,7 +8,7 @@ import pytest
 from fedprune.common.config import load_config
 from fedprune.server.rounds.records import Measured, validations_from
 from fedprune.simulations.benchmarks.kit.science.intervals import pack
-from fedprune.simulations.benchmarks.kit.science.lenet import (
+from fedprune.simulations.benchmarks.kit.science.lenet.row import (
     MODES,
     ROW,
     SHARES,

@@ -1,0 +1,1 @@
+"""LeNet-5 on MNIST: ways to a small network, and the smallest file."""
