@@ -28,7 +28,7 @@ from fedprune.simulations.export.export import export_run
 
 BITS = 5
 SETTINGS: Mapping[str, object] = {
-    "prune.floor": 10,  # few filters and a wide layer behind them are worse
+    "prune.floor": 10,  # few channels before a wide layer are worse
     "prune.mask": {
         "kind": "unstructured",
         "density": 0.6,
