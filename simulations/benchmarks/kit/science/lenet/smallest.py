@@ -28,7 +28,7 @@ from fedprune.simulations.export.export import export_run
 
 BITS = 5
 SETTINGS: Mapping[str, object] = {
-    "prune.floor": 10,  # few channels before a wide layer are worse
+    "prune.floor": 10,  # keeps channels before the wide layer
     "prune.mask": {
         "kind": "unstructured",
         "density": 0.6,
@@ -92,7 +92,7 @@ def _file(run: Ended) -> Raw:
 
 ROW = Row(
     name="smallest",
-    budget="half an hour of one core for a seed",
+    budget="1.5 h of one core for three seeds",
     pieces=pieces,
     figures=figures,
 )
