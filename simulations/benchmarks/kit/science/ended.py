@@ -16,6 +16,7 @@ from fedprune.common.config import load_config
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.server.runs.events import Event, read_events
 from fedprune.simulations.benchmarks.kit.rows import Raw
+from fedprune.simulations.export.export import export_run
 from fedprune.simulations.runs.run import run
 
 QUIET: Mapping[str, object] = {
@@ -48,6 +49,18 @@ class Ended:
         """Return a network of ``model/``: "final", "before_cut" or a control's."""
         path = self.folder / "model" / f"{name}.safetensors"
         return load_model(path, factory=self.task.build_model)
+
+    def codebook(self, bits: int) -> tuple[Path, nn.Module]:
+        """Return the ``.fpz`` of the final network by a codebook, and what it holds.
+
+        Args:
+            bits: Of each weight, 1 to 6.
+        """
+        path, values = self.folder / "network.fpz", f"codebook{bits}"
+        export_run(
+            self.folder, format_="fpz", values=values, output=path, trust_code=True
+        )
+        return path, load_model(path, factory=self.task.build_model)
 
     def figures(self, *keys: str) -> Raw:
         """Return some figures of the summary."""

@@ -15,7 +15,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fedprune.common.artifacts.load import load_model
 from fedprune.common.errors import DataError
 from fedprune.simulations.benchmarks.kit import resnet20
 from fedprune.simulations.benchmarks.kit.harness import Figure
@@ -109,10 +108,7 @@ def _files(run: Ended) -> dict[str, NDArray[np.bool_]]:
     export_run(
         run.folder, format_="onnx", int8=True, raw=True, output=onnx, trust_code=True
     )
-    packed = run.folder / "network.fpz"
-    values = f"codebook{BITS}"
-    export_run(run.folder, format_="fpz", values=values, output=packed, trust_code=True)
-    loaded = load_model(packed, factory=run.task.build_model)
+    _, loaded = run.codebook(BITS)
     return {
         "int8": correct_by(OnnxNetwork(onnx, run.network()), run.task),
         "codebook": correct(loaded, run.task),

@@ -9,7 +9,6 @@ times smaller at 0.74 % error, centralised).  Smaller budgets were tried on the 
 
 from collections.abc import Mapping, Sequence
 
-from fedprune.common.artifacts.load import load_model
 from fedprune.simulations.benchmarks.kit.harness import Figure
 from fedprune.simulations.benchmarks.kit.rows import Raw
 from fedprune.simulations.benchmarks.kit.science.compared import by_seed, right_of
@@ -24,7 +23,6 @@ from fedprune.simulations.benchmarks.kit.science.rows import (
     run_pieces,
 )
 from fedprune.simulations.experiments import FOLDER
-from fedprune.simulations.export.export import export_run
 
 BITS = 5
 SETTINGS: Mapping[str, object] = {
@@ -84,10 +82,8 @@ def _measure(seed: int) -> Raw:
 
 def _file(run: Ended) -> Raw:
     """Return the length of the file, and which test examples it gets right."""
-    path, values = run.folder / "network.fpz", f"codebook{BITS}"
-    export_run(run.folder, format_="fpz", values=values, output=path, trust_code=True)
-    right = correct(load_model(path, factory=run.task.build_model), run.task)
-    return {"bytes": path.stat().st_size, "correct": pack(right)}
+    path, network = run.codebook(BITS)
+    return {"bytes": path.stat().st_size, "correct": pack(correct(network, run.task))}
 
 
 ROW = Row(
