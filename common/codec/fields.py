@@ -46,9 +46,10 @@ def _method(kind: Kind, *, empty: bool = False) -> Callable[[object, str], str]:
         if empty and value == "" and type(value) is str:
             return value
         name = checks.name(value, field)
-        known = names(kind)
+        known = tuple(one for one in names(kind) if one not in kind.others)
         own = name.startswith(OWN) and name.removeprefix(OWN).isidentifier()
-        if own or name in known or set(parts(kind, name)) <= set(known):
+        terms = parts(kind, name)
+        if own or name in known or (terms and set(terms) <= set(known)):
             return name
         return checks.word(name, field, known)
 

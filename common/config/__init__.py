@@ -1,8 +1,7 @@
 """The configuration: read once, at the start, into frozen and checked sections."""
 
-from fedprune.common.config.attack import Attack
 from fedprune.common.config.explain import wanted
-from fedprune.common.config.faults import Faults, refuse_faults
+from fedprune.common.config.faults import Attack, Faults, refuse_faults
 from fedprune.common.config.load import (
     DATA_VARIABLE,
     Overrides,
@@ -11,6 +10,7 @@ from fedprune.common.config.load import (
     parse_config,
 )
 from fedprune.common.config.method_key import load_methods, own_methods
+from fedprune.common.config.pretrained import is_pretrained, penalty_of
 from fedprune.common.config.robust import Robust
 from fedprune.common.config.schema import Config
 from fedprune.common.config.sections import (
@@ -63,10 +63,12 @@ __all__ = [
     "config_digest",
     "config_to_toml",
     "expand_sweep",
+    "is_pretrained",
     "load_config",
     "load_methods",
     "own_methods",
     "parse_config",
+    "penalty_of",
     "refuse_faults",
     "toml_value",
     "wanted",

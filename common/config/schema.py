@@ -4,8 +4,7 @@ from math import lcm
 
 from pydantic import model_validator
 
-from fedprune.common.config.attack import Attack
-from fedprune.common.config.faults import Faults
+from fedprune.common.config.faults import Attack, Faults
 from fedprune.common.config.privacy import Privacy, with_preset
 from fedprune.common.config.robust import Robust
 from fedprune.common.config.sections import (
@@ -267,7 +266,7 @@ def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
         ),
         (
             "prune.reconstruct",
-            private and config.prune.reconstruct,
+            private and config.prune.reconstruct is True,
             f"found true, want false, {why}: covariances have no noise",
         ),
         (

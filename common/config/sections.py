@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedprune.common.config.method_key import MethodKey
 from fedprune.common.methods.kinds import (
+    AUTO,
     CHOICE,
     CONSENSUS,
     IMPORTANCE,
@@ -195,9 +196,11 @@ class Client(Section):
     messages stay float32."""
     clip: float = Field(default=5.0, ge=0)
     """Largest L2 norm of a gradient, 0 <= clip; 0 = not clipped."""
-    penalty: Annotated[str, MethodKey(PENALTY)] = "bn-l1+group"
+    penalty: Annotated[str, MethodKey(PENALTY)] = AUTO
     """Penalty that drives channels to zero in the sparsify rounds; "l0" trains gates on
-    them, "targeted-dropout" drops those that later cuts would remove."""
+    them, "targeted-dropout" drops those that later cuts would remove; "auto" =
+    "bn-l1+group" from fresh weights, none from pretrained ones (task.weights, or a
+    library's network)."""
     strength: float = Field(default=0.6, ge=0)
     """Share of a group's median channel that one sparsify round takes from the channels
     which later cuts would remove, 0 <= strength; 0 = no penalty.  "l0": weight
@@ -298,9 +301,11 @@ class Prune(Section):
     """Largest loss of accuracy (headline metric, in its unit: 0.02 = 2 points) against
     the network before the first cut, beyond noise; the cuts stop at the smallest size
     that holds; 0 <= max_accuracy_drop; left out = no limit."""
-    reconstruct: bool = False
+    reconstruct: bool | Literal["auto"] = AUTO
     """Whether the layers behind a cut take over what the cut channels carried, by the
-    covariances of what they read, which clients send in the rounds before a cut."""
+    covariances of what they read, which clients send in the rounds before a cut; "auto"
+    = of pretrained weights (as client.penalty) that are kept, where no noise hides
+    clients and what they tell is no longer than the dense network."""
     restart: Literal["keep", "fresh"] = "keep"
     """Weights after the last cut: those that are left, or fresh ones of the final
     widths, which the rounds that remain train from the start."""

@@ -4,7 +4,11 @@ The parameters of a method name its inputs.  The names below are all that exist;
 are numpy's unless torch is named, and must not be written to.
 """
 
+from typing import Final
+
 from fedprune.common.methods.method import Input, Kind, Side
+
+AUTO: Final = "auto"  # value of a key: what the run starts from decides
 
 
 def _form(
@@ -62,6 +66,7 @@ PENALTY = Kind(
     key="client.penalty",
     side=Side.CLIENT,
     optional=True,
+    others=(AUTO,),
     sums=True,
     once=frozenset(["uniform"]),
     inputs={

@@ -67,7 +67,7 @@ def draw_fresh(
             their modules; they are named.
     """
     one, two = (_drawn(task, key) for key in ("fresh", "fresh-again"))
-    left = _not_drawn(one, two)
+    left = undrawn(one, two)
     before = {name: item.shape for name, item in one.named_parameters()}
     cut = apply_plan(one, structure, keep)
     _rescale(cut, before, left)
@@ -119,8 +119,13 @@ def _random(model: str) -> str:
     return whole + RANDOM + model[len(whole) :]
 
 
-def _not_drawn(one: nn.Module, two: nn.Module) -> set[str]:
-    """Return the parameters that two draws leave alike, constants aside."""
+def undrawn(one: nn.Module, two: nn.Module) -> set[str]:
+    """Return the parameters that two draws leave alike, constants aside.
+
+    Args:
+        one: A network as its code makes it.
+        two: The same with another seed.
+    """
     pairs = zip(one.named_parameters(), two.named_parameters(), strict=True)
     return {name for (name, a), (_, b) in pairs if _is_alike(a.detach(), b.detach())}
 

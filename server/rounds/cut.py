@@ -6,10 +6,10 @@ from math import ceil
 
 import numpy as np
 
-from fedprune.common.config import Config
+from fedprune.common.config import Config, penalty_of
 from fedprune.common.methods.kinds import CONSENSUS, IMPORTANCE
 from fedprune.common.methods.method import Side, finite_numbers
-from fedprune.common.methods.registry import find
+from fedprune.common.methods.registry import OFF, find
 from fedprune.common.methods.schedule import density_at
 from fedprune.common.pruning.choose import choose_keep, smallest_cut
 from fedprune.common.pruning.choose_blocks import choose_blocks
@@ -62,13 +62,15 @@ def asks_clients(config: Config) -> bool:
     return find(IMPORTANCE, config.prune.importance).side is Side.CLIENT
 
 
-def aims_penalty(config: Config) -> bool:
-    """Return whether the importance says which channels a penalty may shrink.
+def aimed_penalty(config: Config) -> str:
+    """Return the penalty of the channels that later cuts would remove, or "none".
 
-    Draws alone say nothing of a channel: random channels that had been shrunk before
-    they are cut would be no control of a criterion.
+    An importance of draws alone has none, for it says nothing of a channel: random
+    channels that had been shrunk before they are cut would be no control of a
+    criterion.
     """
-    return find(IMPORTANCE, config.prune.importance).needs != frozenset(["draws"])
+    drawn = find(IMPORTANCE, config.prune.importance).needs == frozenset(["draws"])
+    return OFF if drawn else penalty_of(config)
 
 
 def smooth(earlier: Vector | None, fresh: Vector, weight: float) -> Vector:

@@ -18,6 +18,7 @@ from fedprune.common.seeding import Use, generator
 from fedprune.common.sparsity.known_positions import known_positions
 from fedprune.common.sparsity.shared import CODEBOOK, most_entries
 from fedprune.common.spec import Mask, ModelSpec
+from fedprune.common.structure.structure import Structure
 from fedprune.server.rounds.broadcast import (
     EncodedBroadcast,
     base_for,
@@ -25,7 +26,7 @@ from fedprune.server.rounds.broadcast import (
     encode_network,
     encode_state,
 )
-from fedprune.server.rounds.cut import aims_penalty, asks_clients, choose_next
+from fedprune.server.rounds.cut import aimed_penalty, asks_clients, choose_next
 from fedprune.server.rounds.cycle import (
     is_cutting,
     is_frozen,
@@ -41,6 +42,7 @@ from fedprune.server.rounds.state import (
     ServerState,
     Snapshot,
 )
+from fedprune.server.rounds.steps.reconstruction import reconstructs
 from fedprune.server.rounds.waiting.absence import Absences, fewest, present
 from fedprune.server.rounds.waiting.closing import Patience
 from fedprune.server.rounds.waiting.pace import deadline
@@ -63,7 +65,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         phase=state.cursor.phase,
         client_id="",
         acknowledged=0,
-        settings=settings_for(state, config, spec),
+        settings=settings_for(state, config, structure),
         structure=structure.digest,
         structure_json=b"",
         broadcast=encoded.broadcast,
@@ -153,22 +155,25 @@ def asked(rounds: Rounds, clients: int) -> int:
     return min(ceil(rounds.cohort * rounds.over_select - _CLOSE), clients)
 
 
-def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSettings:
+def settings_for(
+    state: ServerState, config: Config, structure: Structure
+) -> TrainSettings:
     """Return the clients' training settings for the next round."""
     cursor, rounds = state.cursor, config.rounds
-    sparsifying = cursor.phase is Phase.SPARSIFY and aims_penalty(config)
+    spec = structure.spec(state.keep)
     scoring = is_cutting(cursor, rounds) or is_previewing(cursor, rounds)
     criterion = wire_name(IMPORTANCE, config.prune.importance)
     measured = state.statistics is not None and state.statistics.measured
     frozen = is_frozen(cursor, rounds) and measured
     client, update = config.client, config.update
+    penalty = aimed_penalty(config) if cursor.phase is Phase.SPARSIFY else OFF
     settings = TrainSettings(
         epochs=0 if cursor.closing else client.epochs,
         batch=client.batch,
         lr=rate_of(state.round + 1, config, state.restarted),
         momentum=client.momentum,
-        penalty=wire_name(PENALTY, client.penalty) if sparsifying else OFF,
-        strength=client.strength if sparsifying else 0.0,
+        penalty=wire_name(PENALTY, penalty),
+        strength=client.strength if penalty != OFF else 0.0,
         update_density=update_density(update, spec.size),
         choice=wire_name(CHOICE, update.choice),
         values=update.values,
@@ -191,7 +196,7 @@ def settings_for(state: ServerState, config: Config, spec: ModelSpec) -> TrainSe
         frozen=tuple(sorted(set(config.task.freeze))),
         since=max(state.restarted, state.undone),
         quantise="int8" if _trains_int8(state, config) else OFF,
-        covariances=config.prune.reconstruct and is_cutting(cursor, rounds),
+        covariances=is_cutting(cursor, rounds) and reconstructs(config, structure),
     )
     if not is_quantising(cursor, rounds, config.quantise) or settings.quantise != OFF:
         return settings
@@ -294,11 +299,11 @@ def _targets(state: ServerState, run_spec: RunSpec) -> Mask | None:
 
     A unit shrinks over several cycles, and the importance may change in between: the
     last consensus counts.  None = no importance yet, so that every unit is a target;
-    or no penalty, whose aim an importance of draws alone cannot be.
+    or no penalty.
     """
     if state.cursor.phase is not Phase.SPARSIFY or state.importance is None:
         return None
-    if not aims_penalty(run_spec.config):
+    if aimed_penalty(run_spec.config) == OFF:
         return None
     keep = choose_next(
         run_spec.structure,

@@ -23,7 +23,7 @@ from fedprune.common.errors import (
     PayloadError,
     StructureError,
 )
-from fedprune.common.methods.kinds import CONSENSUS, RATE_SCHEDULE, SCHEDULE
+from fedprune.common.methods.kinds import AUTO, CONSENSUS, RATE_SCHEDULE, SCHEDULE
 from fedprune.common.methods.registry import OFF
 from fedprune.common.methods.schedule import density_at, learning_rate
 from fedprune.common.models.buffers import drawn_buffers, running_buffers
@@ -38,12 +38,17 @@ from fedprune.common.spec import Mask, TensorSpec
 from fedprune.common.structure.structure import Structure
 from fedprune.common.structure.tracing.find import Findings, find
 from fedprune.common.tasks.check_data import check_data
-from fedprune.common.tasks.fresh import check_fresh
+from fedprune.common.tasks.fresh import check_fresh, undrawn
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.tasks.task import Task
 from fedprune.common.text import and_more
 from fedprune.common.user_code import call_factory
-from fedprune.server.rounds.cut import budget_targets, consensus, too_few_cuts
+from fedprune.server.rounds.cut import (
+    aimed_penalty,
+    budget_targets,
+    consensus,
+    too_few_cuts,
+)
 from fedprune.server.rounds.steps.reconstruction import check_reconstruct
 from fedprune.server.runs.controls.names import FRESH, kind_of
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
@@ -110,9 +115,11 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
         msg += "hostile; want 'none', or fedprune simulate"
         raise ConfigError(msg)
     _try_rules(task.config)
-    _check_new(task, model)
+    other = _made_with((task.config.run.seed + 1) % 2**32, task)
+    _check_new(model, other)
     check_frozen(model, task.config.task.freeze)
-    remarks = _check_examples(task) if data else ()
+    remarks = (*_seems_pretrained(task.config, model, other),)
+    remarks += _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
     tried_once = dry_run(task, model, batch)
     if data:
@@ -165,18 +172,12 @@ def _try_rules(config: Config) -> None:
         consensus(votes, dict.fromkeys(votes, 1), prune.consensus)
 
 
-def _check_new(task: LoadedTask, model: nn.Module) -> None:
+def _check_new(model: nn.Module, other: nn.Module) -> None:
     """Refuse code that shares one network, or draws what no file stores.
 
     Clients would share the first; ``load_model`` could not rebuild the second.
     """
     known = {id(weight) for weight in model.parameters()}
-    seed = task.config.run.seed
-    other = (
-        _made_with((seed + 1) % 2**32, task)
-        if _has_cache(model)
-        else task.build_model()
-    )
     if any(id(weight) in known for weight in other.parameters()):
         msg = "the network's function returned the same weights twice; want a new"
         msg += " network every time, for example: lambda: Net()"
@@ -188,10 +189,27 @@ def _check_new(task: LoadedTask, model: nn.Module) -> None:
         raise ConfigError(msg)
 
 
-def _has_cache(model: nn.Module) -> bool:
-    """Return whether a network has buffers that no file holds."""
-    stored = model.state_dict().keys()
-    return any(name not in stored for name, _ in model.named_buffers())
+def _seems_pretrained(
+    config: Config, model: nn.Module, other: nn.Module
+) -> tuple[str, ...]:
+    """Return a line about weights that no seed changes, and that a penalty would move.
+
+    The keys do not say that a user's own code loads them.
+    """
+    aimed = config.client.strength > 0.0 and aimed_penalty(config) != OFF
+    if not (aimed and config.rounds.cuts and config.client.penalty == AUTO):
+        return ()
+    shapes, others = (
+        {name: weight.shape for name, weight in one.named_parameters()}
+        for one in (model, other)
+    )
+    if shapes != others:
+        return ()  # its widths are drawn too
+    kept = sum(shapes[name].numel() for name in undrawn(model, other))
+    if 2 * kept <= sum(shape.numel() for shape in shapes.values()):
+        return ()
+    text = "the network's code gives the same weights for each seed; if they are "
+    return (text + "pretrained, client.penalty = 'none' keeps more of what they know",)
 
 
 def _made_with(seed: int, task: LoadedTask) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import nn
 from fedprune.client.rounds.score import try_criterion
 from fedprune.client.rounds.steps.generations import on_disk, stored_bytes
 from fedprune.client.rounds.store import IN_FLIGHT
-from fedprune.common.config import Config, ControlName
+from fedprune.common.config import Config, ControlName, penalty_of
 from fedprune.common.data.places import check_source
 from fedprune.common.errors import ConfigError, FedPruneError
 from fedprune.common.models.flat import get_weights
@@ -235,7 +235,7 @@ def _tried(task: LoadedTask) -> Tried:
     structure = tried.structure
     if config.rounds.cuts > 0:
         try_criterion(config.prune.importance, task, model, structure)
-        spec = PenaltySpec(name=config.client.penalty, strength=config.client.strength)
+        spec = PenaltySpec(name=penalty_of(config), strength=config.client.strength)
         try_penalty(structure, get_weights(model), spec)
     _check_state(task, structure)
     _ = task.sizes  # refuses a partition that the labels do not allow

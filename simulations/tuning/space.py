@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from fedprune.common.config import Config
+from fedprune.common.config import Config, penalty_of
 from fedprune.simulations.tuning.target import SIZES, Target
 
 Value: TypeAlias = str | float
@@ -199,6 +199,8 @@ def value_of(config: Config, key: str) -> Value:
     """Return a configuration's value for a dimension; its budget has the factor 1."""
     if key == WIDTHS:
         return 1.0
+    if key == _PENALTY:
+        return penalty_of(config)
     section, name = key.split(".")
     value: Value = getattr(getattr(config, section), name)
     return value

@@ -6,9 +6,10 @@ from math import ceil, log2
 import numpy as np
 
 from fedprune.common.codec import value_bits
-from fedprune.common.config import Config
+from fedprune.common.config import Config, is_pretrained
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Covariances
+from fedprune.common.methods.kinds import AUTO
 from fedprune.common.pruning.reconstruction.inputs import (
     MOST_CHANNELS,
     Place,
@@ -27,9 +28,32 @@ from fedprune.server.rounds.steps.frozen import keep_values
 
 _CLIPPED = 3  # clients below which nothing can be clipped (``clip_columns``)
 _HALF = 2  # bytes of a float16
+_FLOAT = 4  # bytes of a float32
 _POSITION_BITS = 1.5  # of an entry, beyond those of its share
 _NAMED = 3  # layers in a message
 _BLOCK = 1 << 16  # pairs that are pooled at once: memory grows with clients times these
+
+
+def reconstructs(config: Config, structure: Structure) -> bool:
+    """Return whether clients tell covariances before cuts.
+
+    By "auto" they do for pretrained weights that a run keeps, unless noise hides the
+    clients, or an answer would be longer than ``update.max_bytes`` or tell more bytes
+    than the dense network has.
+
+    Args:
+        config: The configuration.
+        structure: The dense network, which the first cut round asks about.
+    """
+    wanted = config.prune.reconstruct
+    if wanted != AUTO:
+        return bool(wanted)
+    kept = is_pretrained(config.task) and config.prune.restart == "keep"
+    if not kept or config.privacy.hides_clients:
+        return False
+    told, dense = _told_bytes(structure), structure.spec(structure.full()).size
+    fits = told + _usual_bytes(config, structure) <= config.update.max_bytes
+    return fits and 0 < told <= _FLOAT * dense
 
 
 def check_reconstruct(config: Config, structure: Structure) -> tuple[str, ...]:
@@ -45,13 +69,12 @@ def check_reconstruct(config: Config, structure: Structure) -> tuple[str, ...]:
     Raises:
         ConfigError: If an answer would not fit ``update.max_bytes``.
     """
-    if not (config.prune.reconstruct and config.rounds.cuts):
+    if config.prune.reconstruct is not True or not config.rounds.cuts:
         return ()
-    channels, pairs = sizes(structure, structure.full())
-    if not channels:
+    told = _told_bytes(structure)
+    if not told:
         text = "prune.reconstruct changes nothing: no layer reads channels that can be"
         return (f"{text} cut, {MOST_CHANNELS} of them at most",)
-    told = _HALF * (2 * channels + pairs)
     whole, most = told + _usual_bytes(config, structure), config.update.max_bytes
     if whole > most:
         widest = sorted(layer_inputs(structure), key=lambda one: -len(one.units))
@@ -61,6 +84,12 @@ def check_reconstruct(config: Config, structure: Structure) -> tuple[str, ...]:
         msg += f"and update.max_bytes is {most}; want update.max_bytes of at least "
         raise ConfigError(msg + f"{whole}, or prune.reconstruct = false")
     return ()
+
+
+def _told_bytes(structure: Structure) -> int:
+    """Return the bytes of the dense network's covariances, 0 where it has none."""
+    channels, pairs = sizes(structure, structure.full())
+    return _HALF * (2 * channels + pairs)
 
 
 def _usual_bytes(config: Config, structure: Structure) -> int:

@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedprune.common.config import Config, own_methods
+from fedprune.common.config import Config, own_methods, penalty_of
 from fedprune.common.data.places import KNOWN
+from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.models.registry import NETWORKS
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.trust import code_of_model
@@ -74,6 +75,8 @@ class Trained:
         """Return the method of a key such as "prune.importance"."""
         if key in own_methods(self.config):
             return OWN
+        if key == PENALTY.key:
+            return penalty_of(self.config)
         section, name = key.split(".")
         return str(getattr(getattr(self.config, section), name))
 

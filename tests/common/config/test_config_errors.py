@@ -40,8 +40,8 @@ BAD_FILES = {
         "[client]\npenalty = 'bnl1'\n",
         (
             ':2: client.penalty: found "bnl1", want one of "none", "bn-l1", '
-            '"group", "l0", "l1", "targeted-dropout", several as "a+b", or your own '
-            '"file.py:function"; did you mean "bn-l1"?'
+            '"group", "l0", "l1", "targeted-dropout", "auto", several as "a+b", or '
+            'your own "file.py:function"; did you mean "bn-l1"?'
         ),
     ),
     "a string for a number": (

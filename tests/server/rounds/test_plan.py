@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.tiny_federation import (
+    Tiny,
     make_setting,
     make_task,
     plan_for,
@@ -16,6 +17,7 @@ from fedprune.common import codec
 from fedprune.common.config import Update
 from fedprune.common.messages import Phase, Statistics
 from fedprune.common.methods.schedule import learning_rate
+from fedprune.common.models.weights_file import save_weights
 from fedprune.common.spec import weights_digest
 from fedprune.server.rounds.broadcast import encode_network
 from fedprune.server.rounds.cut import choose_next
@@ -321,6 +323,28 @@ def test_random_channels_are_not_shrunk_before_they_are_cut(criterion):
         assert (plan.targets is not None) == aimed
         assert (plan.settings.penalty != "none") == aimed
         assert (plan.settings.strength > 0.0) == aimed
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, "bn-l1+group"),
+        ({"task__weights": "a.safetensors"}, "none"),
+        ({"task__weights": "a.safetensors", "client__penalty": "group"}, "group"),
+        ({"client__penalty": "none"}, "none"),
+    ],
+)
+def test_pretrained_weights_have_no_penalty_unless_one_is_asked_for(
+    settings, wanted, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    save_weights(tmp_path / "a.safetensors", Tiny(), {})
+    found, _ = phases(**settings)
+    sparsified = [p for cursor, p in found if cursor.phase is Phase.SPARSIFY]
+    assert {plan.settings.penalty for plan in sparsified} == {wanted}
+    for plan in sparsified:
+        assert (plan.targets is None) == (wanted == "none")
+        assert (plan.settings.strength == 0.0) == (wanted == "none")
 
 
 def test_the_penalty_aims_at_the_least_important_channels_of_each_group():

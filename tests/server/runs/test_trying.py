@@ -161,3 +161,34 @@ def test_faults_are_for_simulations_alone():
     wanted = r"^faults\.crash, faults\.stragglers: .* want none in the .* of a server$"
     with pytest.raises(ConfigError, match=wanted):
         try_config(task.config)
+
+
+class Loading(Tiny):
+    """A network whose code gives it the same weights every time."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            for weight in self.parameters():
+                weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
+
+
+@pytest.mark.parametrize(
+    ("factory", "settings", "said"),
+    [
+        (Loading, {}, True),
+        (Loading, {"client__penalty": "none"}, False),
+        (Loading, {"client__penalty": "bn-l1+group"}, False),
+        (Loading, {"client__strength": 0.0}, False),
+        (Loading, {"prune__importance": "random"}, False),
+        (Loading, {"rounds__cuts": 0}, False),
+        (Tiny, {}, False),
+    ],
+)
+def test_weights_that_no_seed_changes_are_told_before_a_penalty_moves_them(
+    factory, settings, said
+):
+    task = make_task(factory, **settings)
+    remarks = try_network(task, task.build_model()).remarks
+    text = "client.penalty = 'none' keeps more of what they know"
+    assert [one.endswith(text) for one in remarks] == ([True] if said else [])

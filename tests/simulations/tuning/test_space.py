@@ -3,7 +3,7 @@
 import pytest
 from helpers.small_runs import SMALL
 
-from fedprune.common.config import load_config
+from fedprune.common.config import load_config, penalty_of
 from fedprune.simulations.tuning.sampler import Seen, next_point
 from fedprune.simulations.tuning.space import (
     RESTART,
@@ -46,11 +46,11 @@ def test_the_first_points_are_the_file_itself_and_a_small_start():
     own, small = of.first()
     assert not starts_small(own)
     assert starts_small(small)
-    assert own["client.penalty"] == of.base.client.penalty
+    assert own["client.penalty"] == penalty_of(of.base) == "bn-l1+group"
     assert own["update.step_error"] == of.base.update.step_error
     base, config = of.base, configured(of, own)
     assert config.prune.budget.model_dump(exclude_none=True) == {"params": 0.4}
-    assert config.client == base.client
+    assert config.client == base.client.model_copy(update={"penalty": "bn-l1+group"})
     assert config.rounds == base.rounds
 
 

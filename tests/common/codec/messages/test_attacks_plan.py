@@ -68,6 +68,8 @@ PLAN_ATTACKS = {
     "a learning rate of 0": (forge_shared(S_SETTINGS, 0.0, 2), "settings.lr"),
     "a momentum of 1": (forge_shared(S_SETTINGS, 1.0, 3), "settings.momentum"),
     "an unknown penalty": (forge_shared(S_SETTINGS, "l3", 4), "settings.penalty"),
+    "a penalty for each start": (
+        forge_shared(S_SETTINGS, "auto", 4), "settings.penalty"),
     "an update density of 0": (
         forge_shared(S_SETTINGS, 0.0, 6), "settings.update_density"),
     "an update density above 1": (

@@ -18,6 +18,7 @@ from torch import nn
 
 from fedprune.common.errors import ConfigError
 from fedprune.common.messages import Covariances
+from fedprune.common.models.weights_file import save_weights
 from fedprune.common.pruning.reconstruction.inputs import (
     MOST_CHANNELS,
     places,
@@ -35,6 +36,7 @@ from fedprune.server.rounds.steps.reconstruction import (
     most_tell,
     pool_covariances,
     rebuilt_weights,
+    reconstructs,
 )
 from fedprune.server.runs.trying import try_network
 
@@ -239,6 +241,52 @@ def test_an_answer_that_would_be_too_long_is_refused_at_the_start():
     )
     off, _ = wide(64, update__max_bytes=4200, prune__reconstruct=False)
     assert check_reconstruct(off.config, structure) == ()
+
+
+NOISE = {
+    "privacy__local_noise": 0.1,
+    "update__stateless": True,
+    "run__controls": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("width", "settings", "wanted"),
+    [
+        (64, {}, True),
+        (64, {"task__weights": ""}, False),
+        (64, {"task__weights": "", "prune__reconstruct": True}, True),
+        (64, {"prune__reconstruct": False}, False),
+        (64, {"prune__restart": "fresh"}, False),
+        (64, NOISE, False),
+        (64, {"update__max_bytes": 4200}, False),
+        (256, {}, False),  # more pairs of channels than weights
+        (256, {"prune__reconstruct": True}, True),
+        (MOST_CHANNELS + 8, {}, False),
+    ],
+)
+def test_pretrained_weights_are_rebuilt_where_that_is_cheap(width, settings, wanted):
+    defaults = {"prune__reconstruct": "auto", "task__weights": "a.safetensors"}
+    _, structure = wide(width)
+    config = make_task(Wide, **(defaults | settings)).config
+    assert reconstructs(config, structure) is wanted
+    if config.prune.reconstruct == "auto":
+        assert check_reconstruct(config, structure) == ()
+
+
+def test_clients_of_pretrained_weights_tell_covariances_before_the_cut(tmp_path):
+    path = tmp_path / "wide.safetensors"
+    save_weights(path, Wide(64), {})
+    for weights in (str(path), ""):
+        settings = {"task__weights": weights, "prune__reconstruct": "auto"}
+        task, structure = wide(64, **settings)
+        run_spec = make_setting(task, structure)
+        state = start(task, run_spec)
+        assert not plan_round(state, run_spec).plan.settings.covariances
+        folder = tmp_path / ("pretrained" if weights else "fresh")
+        state = forward_to(state, run_spec, task, folder, before_cut)
+        found = plan_round(state, run_spec).plan.settings.covariances
+        assert found == bool(weights)
 
 
 def test_the_estimate_of_an_answer_is_near(tmp_path):

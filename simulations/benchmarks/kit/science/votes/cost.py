@@ -74,7 +74,7 @@ def _scoring(
         first_cursor(task.config.rounds),
         full_plan(structure),
     )
-    settings = settings_for(state, task.config, structure.spec(keep))
+    settings = settings_for(state, task.config, structure)
     settings = replace(settings, importance=criterion)
 
     def work() -> None:

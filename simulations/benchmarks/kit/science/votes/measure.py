@@ -202,7 +202,7 @@ def _votes(election: _Election, criterion: str) -> Vector:
         first_cursor(task.config.rounds),
         full_plan(structure),
     )
-    settings = settings_for(state, task.config, structure.spec(keep))
+    settings = settings_for(state, task.config, structure)
     settings = replace(settings, importance=criterion)
     votes = {
         one.name: score(
