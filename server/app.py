@@ -299,6 +299,7 @@ def _summary(
         "failed": state.totals.failed,
         "privacy": privacy_figures(events),
         "late": state.totals.late,
+        "late_used": state.totals.late_used,
         "warnings": remarks_of(events),
         "rollbacks": state.totals.rollbacks,
         "model_sha256": model_sha256(final),

@@ -111,9 +111,14 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
     sized = next((name for name in names if not name.startswith("dense")), "")
     twice = next((name for name in names if names.count(name) > 1), "")
     fault = label_fault(config.task.labels)
-    attack = config.attack
+    attack, rule = config.attack, config.robust.aggregate
     return [
         *_private_conflicts(config),
+        (
+            "rounds.late",
+            rounds.late == "use" and rule != "mean",
+            f'found "use", want "drop", since robust.aggregate is "{rule}"',
+        ),
         ("task.labels", bool(fault), fault),
         (
             "rounds.cohort",
@@ -246,6 +251,7 @@ def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
     central, local = privacy.epsilon is not None, privacy.local_noise > 0
     private = privacy.hides_clients
     rare, strict = privacy.senders > 1, privacy.preset == "strict"
+    late = config.rounds.late == "use"
     why = f"since privacy.{'epsilon' if central else 'local_noise'} is set"
     each = "each control would spend epsilon again"
     return [
@@ -253,6 +259,11 @@ def _private_conflicts(config: Config) -> list[tuple[str, bool, str]]:
             "robust.aggregate",
             robust.aggregate != "mean" and (central or rare),
             f'found "{robust.aggregate}", want "mean": privacy needs sums',
+        ),
+        (
+            "rounds.late",
+            late and (private or rare),
+            'found "use", want "drop": privacy needs sums of one round each',
         ),
         (
             "run.controls",

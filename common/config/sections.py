@@ -154,6 +154,11 @@ class Rounds(Section):
     deadline_s: float = Field(default=0.0, ge=0)
     """Seconds at which a round closes, whatever is missing, 0 <= deadline_s; 0 = three
     times the usual round, as measured; in a simulation virtual seconds."""
+    late: Literal["drop", "use"] = "drop"
+    """Fate of an answer that arrives after its round: dropped, or added to the round in
+    which it arrives, where the network is the same and its client not asked again."""
+    staleness: float = Field(default=0.5, ge=0, le=10)
+    """Exponent a of the weight (1 + rounds late)^-a of a late answer, 0 <= a <= 10."""
     put_aside: Count = 5
     """Rounds that do not ask a client which was late twice in a row, 0 <= put_aside; 0
     = all rounds ask it."""

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 
 from fedprune.common import codec
 from fedprune.common.aggregate import Accumulator
+from fedprune.common.codec import Expected
 from fedprune.common.config import Config
 from fedprune.common.errors import ConfigError, RoundError
 from fedprune.common.flower.payload import (
@@ -44,23 +45,20 @@ from fedprune.server.rounds.engine import (
     Assignment,
     IndividualUpdate,
     PartialAggregate,
+    RoundRequest,
     RoundWork,
     decoded_update,
 )
-from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.rounds.waiting.closing import (
-    NEVER,
-    Arrival,
-    Cause,
-    Closing,
-    Patience,
-    close,
-)
+from fedprune.server.rounds.records import ClientRecord
+from fedprune.server.rounds.steps.late import late_update
+from fedprune.server.rounds.waiting.arrivals import Arrivals
+from fedprune.server.rounds.waiting.late import LateUpdate, network_of
 from fedprune.server.runs.events import ClientsConnected, EventLog, NetworkDelivered
 
 _POLL_S = 0.2
 _HELLO_S = 120.0
 _DELIVER_S = 600.0  # where rounds.deadline_s is 0
+_ROUNDS_BEHIND = 8  # rounds whose late answers are looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,8 +255,30 @@ def _undelivered(name: str, size: int, why: str) -> NetworkDelivered:
     return NetworkDelivered(client=name, bytes_down=size, reason=why)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Behind:
+    """A message whose round has closed without the answer.
+
+    Attributes:
+        round: The round.
+        network: The network that it trains.
+        assignment: The client.
+        length: Length of the message, bytes.
+        expected: Properties of a valid answer.
+    """
+
+    round: int
+    network: bytes
+    assignment: Assignment
+    length: int
+    expected: Expected
+
+
 class FlowerEngine:
     """Asks one client through each Flower node; answers are aggregated as they come.
+
+    Where late answers are used, those of the last rounds are looked for in the next
+    ones; a server that starts again has forgotten them.
 
     Args:
         grid: Flower's grid.
@@ -268,6 +288,7 @@ class FlowerEngine:
     def __init__(self, grid: Grid, nodes: Mapping[str, int]) -> None:
         self._grid = grid
         self._nodes = nodes
+        self._behind: dict[str, _Behind] = {}
 
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
         """Ask every client and yield one partial aggregate of all answers in time.
@@ -278,10 +299,12 @@ class FlowerEngine:
         """
         request = work.request
         total = Accumulator(work.spec.size, request.limits)
-        arrivals = _Arrivals(work)
+        arrivals = Arrivals(work)
         individual_updates: list[IndividualUpdate] = []
         started = time.monotonic()
         waiting = self._send(work, arrivals)
+        self._forget(work)
+        came: list[LateUpdate] = []
         over = False
         while not over:
             elapsed = time.monotonic() - started
@@ -306,6 +329,7 @@ class FlowerEngine:
                 if request.individual_updates and delta is not None:
                     individual = decoded_update(record.client_id, delta)
                     individual_updates.append(individual)
+            came += self._late(request)
             over = arrivals.complete or elapsed > arrivals.closing.seconds
             time.sleep(0.0 if over else _POLL_S)
         closing = arrivals.closing
@@ -313,15 +337,59 @@ class FlowerEngine:
             late_answer(assignment.client_id, closing, work.patience, length)
             for assignment, length in waiting.values()
         ]
+        if request.uses_late:
+            self._remember(work, waiting)
         yield PartialAggregate(
             records=(*arrivals.records, *late),
             total=total,
             individual_updates=tuple(individual_updates),
             closing=closing,
+            arrived=tuple(came),
         )
 
+    def _remember(
+        self, work: RoundWork, waiting: Mapping[str, tuple[Assignment, int]]
+    ) -> None:
+        """Keep what is needed to read the answers that a round did not wait for."""
+        for number, (assignment, length) in waiting.items():
+            self._behind[number] = _Behind(
+                round=work.plan.round,
+                network=network_of(work.plan),
+                assignment=assignment,
+                length=length,
+                expected=work.expected(assignment),
+            )
+
+    def _forget(self, work: RoundWork) -> None:
+        """Forget the answers that this round cannot use, and those of long ago."""
+        asked = {one.client_id for one in work.request.assignments}
+        network, oldest = network_of(work.plan), work.plan.round - _ROUNDS_BEHIND
+        self._behind = {
+            number: one
+            for number, one in self._behind.items()
+            if one.network == network
+            and one.round >= oldest
+            and one.assignment.client_id not in asked
+        }
+
+    def _late(self, request: RoundRequest) -> Iterator[LateUpdate]:
+        """Yield the valid answers of earlier rounds that have arrived."""
+        for reply in arrived(self._grid, self._behind):
+            one = self._behind.pop(reply.number)
+            data, _, record = _payload(
+                reply, one.assignment, one.length, request.max_bytes
+            )
+            if record is not None:
+                continue
+            scratch = Accumulator(one.expected.side_info.layout.size, request.limits)
+            record, delta = accept_answer(
+                data, one.expected, scratch, bytes_down=one.length, seconds=0.0
+            )
+            if delta is not None:
+                yield late_update(record, delta, one.round, one.network)
+
     def _send(
-        self, work: RoundWork, arrivals: "_Arrivals"
+        self, work: RoundWork, arrivals: Arrivals
     ) -> dict[str, tuple[Assignment, int]]:
         """Send each client its plan; return message id -> (assignment, length).
 
@@ -348,43 +416,6 @@ class FlowerEngine:
             else:
                 waiting[number] = sent
         return waiting
-
-
-class _Arrivals:
-    """The answers of a round as they arrive, and the end of the waiting.
-
-    Args:
-        work: The round.
-    """
-
-    def __init__(self, work: RoundWork) -> None:
-        self._patience: Patience = work.patience
-        self._missing = {one.client_id: None for one in work.request.assignments}
-        self._came: list[Arrival] = []
-        self.records: list[ClientRecord] = []
-        self.closing: Closing = self._close()
-
-    def add(self, record: ClientRecord, seconds: float) -> None:
-        """Add the outcome of a client, of which each has one."""
-        del self._missing[record.client_id]
-        accepted = record.status is Status.ACCEPTED
-        self.records.append(record)
-        self._came.append(
-            Arrival(client_id=record.client_id, seconds=seconds, accepted=accepted)
-        )
-        self.closing = self._close()
-
-    @property
-    def complete(self) -> bool:
-        """True once all clients have answered, or enough of them."""
-        return self.closing.cause in (Cause.ALL, Cause.GOAL)
-
-    def _close(self) -> Closing:
-        away = [
-            Arrival(client_id=client, seconds=NEVER, accepted=False)
-            for client in self._missing
-        ]
-        return close([*self._came, *away], self._patience)
 
 
 def _payload(

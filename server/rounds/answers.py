@@ -27,6 +27,7 @@ from fedprune.server.rounds.influence import (
 )
 from fedprune.server.rounds.records import ClientRecord, Status
 from fedprune.server.rounds.waiting.closing import Closing, Patience, why_late
+from fedprune.server.rounds.waiting.late import LateUpdate
 
 _CLOSE = 1e-9  # 0.29 of 100 clients are 29
 
@@ -42,6 +43,8 @@ class Answers:
             sum is not used then.
         bytes_simulation: Bytes between workers and driver.
         closing: The end of the waiting, or None where it was not measured.
+        arrived: Late answers of earlier rounds that arrived meanwhile.
+        awaited: Late answers of this round that are known to arrive after it.
     """
 
     records: tuple[ClientRecord, ...]
@@ -49,6 +52,8 @@ class Answers:
     individual_updates: tuple[IndividualUpdate, ...] = ()
     bytes_simulation: int = 0
     closing: Closing | None = None
+    arrived: tuple[LateUpdate, ...] = ()
+    awaited: tuple[LateUpdate, ...] = ()
 
     @property
     def accepted(self) -> tuple[ClientRecord, ...]:

@@ -20,6 +20,7 @@ from fedprune.common.spec import ModelSpec, Vector
 from fedprune.server.rounds.broadcast import EncodedBroadcast
 from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.waiting.closing import Closing, Patience
+from fedprune.server.rounds.waiting.late import LateUpdate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class RoundRequest:
         max_norm: Largest L2 norm of a delta that is added unclipped; inf = not known,
             so that single deltas are needed.
         covariances: Channels and pairs whose covariances clients tell; (0, 0) = none.
+        uses_late: Whether answers that arrive after the round are used.
         attempt: Number of the attempt of the round, from 0.
     """
 
@@ -62,6 +64,7 @@ class RoundRequest:
     individual_updates: bool
     max_norm: float = inf
     covariances: tuple[int, int] = (0, 0)
+    uses_late: bool = False
     attempt: int = 0
 
 
@@ -166,6 +169,10 @@ class PartialAggregate:
         profile: What another process spent on it, where the run is profiled, or None.
         closing: The end of the round's waiting, in one of the round's aggregates, or
             None.
+        arrived: Answers of earlier rounds that arrived meanwhile, if late ones are
+            used, of clients that this round did not ask.
+        awaited: Answers of this round that are known to arrive after it, if late ones
+            are used: those of a simulation.
     """
 
     records: tuple[ClientRecord, ...]
@@ -175,6 +182,8 @@ class PartialAggregate:
     lost: tuple[LostWorker, ...] = ()
     profile: Profile | None = None
     closing: Closing | None = None
+    arrived: tuple[LateUpdate, ...] = ()
+    awaited: tuple[LateUpdate, ...] = ()
 
 
 class Engine(Protocol):

@@ -46,6 +46,7 @@ from fedprune.server.rounds.state import (
     spread,
 )
 from fedprune.server.rounds.steps.frozen import keep_moments, keep_values
+from fedprune.server.rounds.steps.late import Settled, after_failure, settle, with_late
 from fedprune.server.rounds.steps.mask import take_mask, under_mask
 from fedprune.server.rounds.steps.optimizer import (
     cut_optimizer,
@@ -54,7 +55,8 @@ from fedprune.server.rounds.steps.optimizer import (
 )
 from fedprune.server.rounds.steps.reconstruction import rebuilt_weights
 from fedprune.server.rounds.steps.restart import restart
-from fedprune.server.rounds.waiting.absence import Absences, noted
+from fedprune.server.rounds.waiting.absence import Absences, lateness, noted
+from fedprune.server.rounds.waiting.late import LateUpdate
 from fedprune.server.rounds.waiting.pace import after
 
 _ABSTAINS = "abstains"  # word of a client without examples, in its reason
@@ -73,6 +75,7 @@ class RoundReport:
         check: The guard's check of the last cut or of the final network, or None.
         warning: One line of the guard, or "".
         zero_share: Share of exactly zero units when a sparsify phase ends, or None.
+        late: The late answers that arrived, and those that are on their way.
     """
 
     score: Score
@@ -82,6 +85,7 @@ class RoundReport:
     check: Check | None = None
     warning: str = ""
     zero_share: float | None = field(default=None)
+    late: Settled = field(default_factory=Settled)
 
 
 @timed(Activity.AGGREGATION)
@@ -99,10 +103,11 @@ def finish_round(
     # 2. Score the network that was sent: its statistics and its validation loss.
     scored = _score_broadcast(state, work, answers, run_spec)
     # 3. Add the aggregated delta and record in the ledgers what each client has stored.
-    averaged = _average(state, work, answers, run_spec, scored)
+    late = settle(state.pending, answers, work, run_spec.config.rounds.staleness)
+    averaged = _average(state, work, answers, run_spec, scored, late)
     # 4. Take the last cut back when it cost too much: that ends the round.
     guarded = guard(averaged, scored.measured, run_spec)
-    report = replace(scored, check=guarded.check, warning=guarded.warning)
+    report = replace(scored, check=guarded.check, warning=guarded.warning, late=late)
     if guarded.check is not None and guarded.check.undone:
         return take_mask(guarded.state, run_spec), report
     # 5. Cut, at the end of a sparsify phase.
@@ -171,10 +176,12 @@ def _average(
     answers: Answers,
     run_spec: RunSpec,
     scored: RoundReport,
+    late: Settled,
 ) -> ServerState:
     """Return the state with the aggregated delta, new ledgers and new totals."""
     settings = work.plan.settings
-    change, optimizer = aggregate(answers, work), state.optimizer
+    summed = with_late(answers, late.used, work)
+    change, optimizer = aggregate(summed, work), state.optimizer
     if settings.epochs:  # the closing round has no delta for a step
         change, optimizer = server_step(run_spec.config.server, optimizer, change)
     moved = _shrunken(state, work, run_spec, _moved(state, work, change))
@@ -185,10 +192,11 @@ def _average(
         weights=under_mask(state, moved),
         optimizer=optimizer,
         statistics=_after_training(scored.measured.statistics, answers, work),
-        ledgers=_ledgers(state, work, answers, run_spec),
-        totals=_totals(state.totals, answers),
+        ledgers=_ledgers(state, work, answers, run_spec, late.used),
+        totals=_totals(state.totals, answers, late),
         sent=remember(state.sent, work.plan.round, work.encoded),
-        absences=_absences(state, answers, run_spec),
+        absences=_absences(state, answers, run_spec, late.arrived),
+        pending=late.pending,
         # The closing round trains nothing: it is faster than the others.
         pace=after(state.pace, answers.closing) if settings.epochs else state.pace,
     )
@@ -283,13 +291,20 @@ def _advance(moved: ServerState, run_spec: RunSpec) -> ServerState:
 
 
 def _ledgers(
-    state: ServerState, work: RoundWork, answers: Answers, run_spec: RunSpec
+    state: ServerState,
+    work: RoundWork,
+    answers: Answers,
+    run_spec: RunSpec,
+    late: Sequence[LateUpdate],
 ) -> Ledgers:
     """Return what each client has stored now; without an answer nothing is assumed."""
     if run_spec.config.update.stateless:
         return state.ledgers
-    plan = work.plan
-    return state.ledgers.after(
+    plan, ledgers = work.plan, state.ledgers
+    for one in late:  # its residual is the one behind the answer that counts
+        mask = state.mask is not None
+        ledgers = ledgers.after(one.round, accepted=[one.client_id], lost=(), mask=mask)
+    return ledgers.after(
         plan.round,
         accepted=[record.client_id for record in answers.accepted],
         lost=_lost(answers),
@@ -304,10 +319,22 @@ def _lost(answers: Answers) -> list[str]:
     return [r.client_id for r in records if r.status is not Status.ACCEPTED]
 
 
-def _absences(state: ServerState, answers: Answers, run_spec: RunSpec) -> Absences:
+def _absences(
+    state: ServerState,
+    answers: Answers,
+    run_spec: RunSpec,
+    arrived: Sequence[LateUpdate] = (),
+) -> Absences:
     """Return the clients that were late, with those of the round after ``state``."""
-    aside = run_spec.config.rounds.put_aside
-    return noted(state.absences, answers.closing, state.round + 1, aside)
+    rounds, back = run_spec.config.rounds, {one.client_id for one in arrived}
+    before = {c: one for c, one in state.absences.items() if c not in back}
+    return noted(
+        before,
+        answers.closing,
+        state.round + 1,
+        rounds.put_aside,
+        times=lateness(rounds),
+    )
 
 
 def count_failed_attempt(
@@ -323,15 +350,19 @@ def count_failed_attempt(
         ledgers=state.ledgers.forgetting(_lost(answers)),
         totals=_totals(state.totals, answers),
         absences=_absences(state, answers, run_spec),
+        pending=after_failure(state.pending, answers),
     )
 
 
-def _totals(totals: Totals, answers: Answers) -> Totals:
+def _totals(totals: Totals, answers: Answers, late: Settled | None = None) -> Totals:
     records, closing = answers.records, answers.closing
+    arrived = () if late is None else late.arrived
     virtual = closing.seconds if closing is not None and closing.virtual else 0.0
     return replace(
         totals,
-        bytes_up=totals.bytes_up + sum(r.bytes_up for r in records),
+        bytes_up=totals.bytes_up
+        + sum(r.bytes_up for r in records)
+        + sum(one.bytes_up for one in arrived),
         bytes_down=totals.bytes_down + sum(r.bytes_down for r in records),
         bytes_fixed=totals.bytes_fixed + sum(r.bytes_fixed for r in records),
         bytes_simulation=totals.bytes_simulation + answers.bytes_simulation,
@@ -339,6 +370,7 @@ def _totals(totals: Totals, answers: Answers) -> Totals:
         refused=totals.refused + _count(records, Status.REFUSED),
         failed=totals.failed + _count(records, Status.FAILED),
         late=totals.late + _count(records, Status.LATE),
+        late_used=totals.late_used + (0 if late is None else len(late.used)),
         virtual_seconds=totals.virtual_seconds + virtual,
     )
 

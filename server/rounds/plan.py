@@ -78,15 +78,19 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         weight_mask=state.mask,
     )
     variants, assignments = _address(base, state, run_spec, cohort, encoded)
-    told = base.settings.covariances
+    told, uses_late = base.settings.covariances, config.rounds.late == "use"
     request = RoundRequest(
         variants=variants,
         assignments=assignments,
-        limits=Limits(clients=len(cohort), max_examples=config.robust.max_examples),
+        limits=Limits(
+            clients=len(run_spec.clients) if uses_late else len(cohort),
+            max_examples=config.robust.max_examples,
+        ),
         max_bytes=config.update.max_bytes,
         individual_updates=_needs_singles(state, config),
         max_norm=_longest(state, config),
         covariances=sizes(structure, state.keep) if told else (0, 0),
+        uses_late=uses_late,
         attempt=attempt,
     )
     mask = known_positions(base, state.mask, spec.size, config.update.choice)
@@ -141,7 +145,7 @@ def draw_cohort(
     whom only the first attempt leaves out.
     """
     rounds, everyone = run_spec.config.rounds, run_spec.clients
-    least = fewest(rounds.minimum, asked(rounds, len(everyone)))
+    least = fewest(rounds, asked(rounds, len(everyone)))
     clients = everyone if attempt else present(everyone, absences, round_, least)
     count = asked(rounds, len(clients))
     seed = run_spec.config.run.seed

@@ -18,6 +18,7 @@ from fedprune.server.rounds.cycle import Cursor
 from fedprune.server.rounds.ledger import Ledgers
 from fedprune.server.rounds.records import Validations
 from fedprune.server.rounds.waiting.absence import Absences
+from fedprune.server.rounds.waiting.late import LateUpdate
 from fedprune.server.rounds.waiting.pace import Pace
 
 Draw: TypeAlias = Callable[[Mask], FreshNetwork]
@@ -121,6 +122,7 @@ class Totals:
     failed: int = 0
     rollbacks: int = 0
     late: int = 0
+    late_used: int = 0
     virtual_seconds: float = 0.0
 
 
@@ -155,6 +157,7 @@ class ServerState:
         undone: The round that ended with the last rollback, 0 for none.
         absences: The clients that were late when they were asked last.
         pace: Seconds that the last rounds took to the last answer that counts.
+        pending: Late answers that are known to arrive, where they are used.
     """
 
     round: int
@@ -176,6 +179,7 @@ class ServerState:
     undone: int = 0
     absences: Absences = field(default_factory=dict)
     pace: Pace = ()
+    pending: tuple[LateUpdate, ...] = ()
 
     @property
     def keep(self) -> Mask:

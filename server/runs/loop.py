@@ -28,6 +28,7 @@ from fedprune.server.runs.context import Played, RunContext
 from fedprune.server.runs.record.rounds import (
     log_aside,
     log_clients,
+    log_late,
     log_lost,
     log_round,
     log_steps,
@@ -74,6 +75,7 @@ def _one_round(state: ServerState, context: RunContext) -> ServerState:
         )
         _check_cut(context, played)
         log_aside(context, state, after, work)
+        log_late(context, played)
         log_steps(context, played)
         log_round(context, played, time.monotonic() - started)
         return after

@@ -6,7 +6,7 @@ they are written once (``server/runs/parts.py``).
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedprune.common.errors import IntegrityError
-from fedprune.common.messages import Phase, Statistics
+from fedprune.common.messages import Phase, SparseDelta, Statistics
 from fedprune.common.parsing import parse_json
 from fedprune.common.spec import PrunePlan, WeightMask
 from fedprune.common.text import error_line
@@ -31,6 +31,7 @@ from fedprune.server.rounds.state import (
     Totals,
 )
 from fedprune.server.rounds.waiting.absence import Lateness
+from fedprune.server.rounds.waiting.late import LateUpdate
 
 _FORMAT = "fedprune-checkpoint/5"
 
@@ -72,7 +73,7 @@ def state_to_bytes(state: ServerState, identity: str, parts: PartStore) -> bytes
         "totals": asdict(state.totals),
         "norm": state.norm,
     }
-    header |= _waiting_out(state)
+    header |= _waiting_out(state) | _pending_out(state.pending, arrays)
     if state.importance is not None:
         arrays["importance"] = state.importance
     header |= {
@@ -185,6 +186,7 @@ def _state_in(
         undone=int(header.get("undone", 0)),
         absences={c: Lateness(**one) for c, one in header.get("absences", {}).items()},
         pace=tuple(float(seconds) for seconds in header.get("pace", ())),
+        pending=_pending_in(header.get("pending", []), arrays),
     )
 
 
@@ -195,6 +197,33 @@ def _waiting_out(state: ServerState) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
+def _pending_out(pending: Sequence[LateUpdate], arrays: Arrays) -> dict[str, Any]:
+    """Return nothing without late answers: the file then has no entry for any."""
+    lines = []
+    for number, one in enumerate(pending):
+        arrays[f"pending.{number}.indices"] = one.delta.indices
+        arrays[f"pending.{number}.values"] = one.delta.values
+        line = {name: getattr(one, name) for name in _OF_PENDING}
+        lines.append({**line, "network": one.network.hex(), "size": one.delta.size})
+    return {"pending": lines} if lines else {}
+
+
+def _pending_in(lines: list[dict[str, Any]], arrays: Arrays) -> tuple[LateUpdate, ...]:
+    return tuple(
+        LateUpdate(
+            **{name: line[name] for name in _OF_PENDING},
+            network=bytes.fromhex(line["network"]),
+            delta=SparseDelta(
+                size=line["size"],
+                indices=arrays[f"pending.{number}.indices"],
+                values=arrays[f"pending.{number}.values"],
+            ),
+        )
+        for number, line in enumerate(lines)
+    )
+
+
+_OF_PENDING = ("client_id", "round", "num_examples", "norm", "bytes_up", "away_s")
 _COLUMNS = {
     "acknowledged": np.uint32,
     "held": np.uint32,

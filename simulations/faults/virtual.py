@@ -18,7 +18,9 @@ from fedprune.server.rounds.engine import (
 )
 from fedprune.server.rounds.influence import scaled_delta
 from fedprune.server.rounds.records import ClientRecord, Status
+from fedprune.server.rounds.steps.late import late_update
 from fedprune.server.rounds.waiting.closing import NEVER, Arrival, Closing, close
+from fedprune.server.rounds.waiting.late import LateUpdate, network_of
 from fedprune.simulations.faults.plan import ROUND_S, FaultPlan
 
 
@@ -66,6 +68,7 @@ class VirtualTime:
                 counted.in_time() if request.individual_updates else ()
             ),
             closing=closing,
+            awaited=counted.awaited(arrivals) if request.uses_late else (),
         )
 
     def _arrivals(
@@ -118,6 +121,23 @@ class _Counted:
         """Return the accepted answers that had arrived."""
         late = frozenset(self.closing.late)
         return tuple(one for one in self.updates if one.client_id not in late)
+
+    def awaited(self, arrivals: Sequence[Arrival]) -> tuple[LateUpdate, ...]:
+        """Return the accepted answers that will arrive after the round."""
+        records = {record.client_id: record for record in self.records}
+        deltas = {one.client_id: one for one in self.updates}
+        late, plan = frozenset(self.closing.late), self.work.plan
+        return tuple(
+            late_update(
+                records[one.client_id],
+                deltas[one.client_id].delta,
+                plan.round,
+                network_of(plan),
+                away_s=one.seconds - self.closing.seconds,
+            )
+            for one in arrivals
+            if one.client_id in late and one.accepted and one.seconds < NEVER
+        )
 
     def total(self) -> Accumulator:
         """Return the sum of the accepted answers that had arrived, as workers add."""

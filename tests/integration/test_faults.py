@@ -13,7 +13,12 @@ from helpers.small_runs import (
 )
 
 from fedprune.common.errors import FedPruneError
-from fedprune.server.runs.events import ClientAnswered, ClientsPutAside, RoundFinished
+from fedprune.server.runs.events import (
+    ClientAnswered,
+    ClientsPutAside,
+    LateArrived,
+    RoundFinished,
+)
 from fedprune.simulations.engines import worker
 from fedprune.simulations.runs.api import simulate
 
@@ -37,44 +42,63 @@ FAULTY = {
     "faults.clock_s": 1e8,
 }
 
+# Stragglers answer at 132 s, some rounds after their own.
+PLANS = {
+    "drop": FAULTY,
+    "use": {**FAULTY, "rounds.late": "use", "faults.slowdown": 2.2},
+}
+
 
 def told(directory):
-    """Return what each client's round ended as."""
+    """Return what each client's round ended as, and which late answers came."""
     answered = events(directory, ClientAnswered)
-    return [replace(event, seconds=0.0) for event in answered]
+    came = events(directory, LateArrived)
+    return [*(replace(event, seconds=0.0) for event in answered), *came]
+
+
+@pytest.fixture(scope="module", params=PLANS)
+def late(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
-    return run_small(tmp_path_factory.mktemp("here"), FAULTY)
+def here(late, tmp_path_factory):
+    return run_small(tmp_path_factory.mktemp("here"), PLANS[late])
 
 
-def test_a_run_with_faults_counts_every_outcome_and_ends_with_a_network(here):
+def test_late_answers_are_used_where_that_is_wanted(here, late):
+    came = events(here.directory, LateArrived)
+    used = sum(weight > 0 for event in came for weight in event.num_examples)
+    assert here.summary["late_used"] == used
+    assert (used > 0) == (late == "use")
+
+
+def test_a_run_with_faults_counts_every_outcome_and_ends_with_a_network(here, late):
     summary = here.summary
     rounds = events(here.directory, RoundFinished)
     assert summary["rounds"] == len(rounds) == 10
     assert all(r.asked == r.accepted + r.refused + r.failed + r.late for r in rounds)
     assert all(2 <= r.accepted <= 5 for r in rounds)
-    outcomes = [event.status.value for event in told(here.directory)]
+    answered = events(here.directory, ClientAnswered)
+    outcomes = [event.status.value for event in answered]
     for status in ("refused", "failed", "late"):
         assert summary[status] == outcomes.count(status) > 0
     assert summary["virtual_seconds"] == sum(r.virtual_seconds for r in rounds)
     assert summary["virtual_seconds"] >= 60.0 * len(rounds)
-    for aside in events(here.directory, ClientsPutAside):
-        asked = {
-            e.client for e in told(here.directory) if aside.round < e.round < aside.back
-        }
+    # Where late answers are used, one that has arrived ends the absence.
+    for aside in events(here.directory, ClientsPutAside) if late == "drop" else ():
+        asked = {e.client for e in answered if aside.round < e.round < aside.back}
         assert not asked & set(aside.clients)
 
 
-def test_clocks_that_are_years_off_change_nothing(here, tmp_path):
-    right = run_small(tmp_path, FAULTY | {"faults.clock_s": 0.0})
+def test_clocks_that_are_years_off_change_nothing(here, late, tmp_path):
+    right = run_small(tmp_path, PLANS[late] | {"faults.clock_s": 0.0})
     assert right.summary["model_sha256"] == here.summary["model_sha256"]
     assert told(right.directory) == told(here.directory)
 
 
 def test_a_resumed_run_meets_the_faults_that_it_would_have_met(
-    here, tmp_path, monkeypatch
+    here, late, tmp_path, monkeypatch
 ):
     honest, calls = worker.run_round, []
 
@@ -86,7 +110,7 @@ def test_a_resumed_run_meets_the_faults_that_it_would_have_met(
 
     monkeypatch.setattr(worker, "run_round", stops)
     with pytest.raises((KeyboardInterrupt, FedPruneError)):
-        run_small(tmp_path, FAULTY)
+        run_small(tmp_path, PLANS[late])
     monkeypatch.undo()
     (run,) = tmp_path.iterdir()
     found = simulate(resume_from=run)
@@ -96,8 +120,9 @@ def test_a_resumed_run_meets_the_faults_that_it_would_have_met(
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-def test_ray_meets_the_same_faults_bit_for_bit(here, tmp_path):
-    changes = [f"{key}={json.dumps(value)}" for key, value in FAULTY.items()]
+def test_ray_meets_the_same_faults_bit_for_bit(here, late, tmp_path):
+    plan = PLANS[late]
+    changes = [f"{key}={json.dumps(value)}" for key, value in plan.items()]
     script = module("ray_script", str(tmp_path), "2", *changes)
     with child(script, tmp_path) as running:
         assert running.wait(300) == 0, running.output

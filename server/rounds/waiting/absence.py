@@ -1,5 +1,8 @@
 """Clients that are put aside: late in two rounds in a row, not asked for a while.
 
+Where late answers are used (``rounds.late``) one round is enough: who has not answered
+is busy with it, and an answer counts only if its client is not asked again meanwhile.
+
 A client that hangs costs a round its grace period each time that it is asked.  It is
 asked again after ``rounds.put_aside`` rounds, and counted from the start.  A client
 whose answer was not waited for, since the round had its goal, was not late.  The second
@@ -9,9 +12,10 @@ attempt of a round asks those that are put aside too: it needs every answer.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fedprune.common.config import Rounds
 from fedprune.server.rounds.waiting.closing import Cause, Closing
 
-_TWICE = 2
+_ONCE, _TWICE = 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,18 +57,31 @@ def present(
     return tuple(client for client in clients if client not in out)
 
 
-def fewest(minimum: int, asked: int) -> int:
+def fewest(rounds: Rounds, asked: int) -> int:
     """Return the fewest clients that putting aside leaves.
 
     At most a quarter of those above the minimum are put aside: a federation of ten with
     a minimum of five keeps nine.  Fewer fail more rounds than their waiting costs
-    (docs/decisions/0078).
+    (docs/decisions/0078).  Where late answers are used the minimum is left: who is late
+    cannot be back earlier by being asked again.
     """
-    return minimum + (3 * (asked - minimum) + 3) // 4
+    if rounds.late == "use":
+        return min(rounds.minimum, asked)
+    return rounds.minimum + (3 * (asked - rounds.minimum) + 3) // 4
+
+
+def lateness(rounds: Rounds) -> int:
+    """Return the late rounds in a row after which a client is put aside."""
+    return _ONCE if rounds.late == "use" else _TWICE
 
 
 def noted(
-    absences: Absences, closing: Closing | None, round_: int, rounds: int
+    absences: Absences,
+    closing: Closing | None,
+    round_: int,
+    rounds: int,
+    *,
+    times: int = _TWICE,
 ) -> Absences:
     """Return the records after a round, or after a failed attempt of it.
 
@@ -73,6 +90,7 @@ def noted(
         closing: The end of its waiting; None = not known.
         round_: The round.
         rounds: ``rounds.put_aside``; 0 = no client is put aside.
+        times: Late rounds in a row after which one is (``lateness``).
     """
     if closing is None:
         return absences
@@ -82,10 +100,10 @@ def noted(
     for client in closing.late:
         before = absences.get(client)
         new = before is None or 0 < before.back <= round_
-        times = 1 if before is None or new else before.rounds + 1
-        aside = rounds > 0 and times >= _TWICE
+        late = 1 if before is None or new else before.rounds + 1
+        aside = rounds > 0 and late >= times
         back = round_ + 1 + rounds if aside else 0
-        found[client] = Lateness(rounds=times, back=back)
+        found[client] = Lateness(rounds=late, back=back)
     return dict(sorted(found.items()))
 
 

@@ -16,6 +16,7 @@ from fedprune.server.rounds.engine import (
 from fedprune.server.rounds.influence import clipped_records
 from fedprune.server.rounds.records import ClientRecord
 from fedprune.server.rounds.waiting.closing import Closing
+from fedprune.server.rounds.waiting.late import LateUpdate
 
 
 @timed(Activity.WAITING)
@@ -38,6 +39,8 @@ def collect(
     total = Accumulator(work.spec.size, work.request.limits)
     records: list[ClientRecord] = []
     individual_updates: list[IndividualUpdate] = []
+    arrived: list[LateUpdate] = []
+    awaited: list[LateUpdate] = []
     moved, closing = 0, None
     for part in engine.ask(work):
         with during(Activity.AGGREGATION):
@@ -47,6 +50,8 @@ def collect(
         individual_updates += part.individual_updates
         moved += part.bytes_simulation
         closing = part.closing or closing
+        arrived += part.arrived
+        awaited += part.awaited
         for worker in part.lost:
             lost(worker)
     records.sort(key=lambda record: record.client_id)
@@ -60,6 +65,8 @@ def collect(
         individual_updates=tuple(individual_updates),
         bytes_simulation=moved,
         closing=closing,
+        arrived=tuple(arrived),
+        awaited=tuple(sorted(awaited, key=lambda one: one.client_id)),
     )
 
 

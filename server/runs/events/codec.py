@@ -3,7 +3,7 @@
 ::
 
     log    = header line, event line, ...
-    header = {"time": t, "event": "log", "version": 7, "written_by": "fedprune 0.1.0"}
+    header = {"time": t, "event": "log", "version": 8, "written_by": "fedprune 0.1.0"}
     event  = {"time": t, "event": name of the kind, the fields of the kind}
 
 ``time`` is ISO 8601 in UTC.  A field with its usual value is left out.  Read strictly:
@@ -31,7 +31,7 @@ from fedprune.server.runs.events.kinds import (
     NAMES,
 )
 
-VERSION = 7
+VERSION = 8
 _FIRST = "fedprune 0.1.0 with events version 1"  # its logs name no version
 LONGEST_LINE = 1 << 24  # bytes: a cut of some million units
 _SHOWN = 60  # characters of a name that is refused

@@ -300,8 +300,24 @@ class WorkerLost(OfRound):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LateArrived(OfRound):
+    """Answers of earlier rounds arrived in this one (``rounds.late`` is "use").
+
+    Attributes:
+        clients: Ids of their clients.
+        asked: The round that asked each.
+        num_examples: Weight of each in the mean of this round; 0 = it was not used:
+            the network is another one by now.
+    """
+
+    clients: tuple[str, ...]
+    asked: tuple[Count, ...]
+    num_examples: tuple[Count, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientsPutAside(OfRound):
-    """Clients that were late twice in a row are not asked for some rounds.
+    """Clients that were late are not asked for some rounds.
 
     Attributes:
         clients: Their ids.
@@ -345,6 +361,7 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     "restart": NetworkRestarted,
     "privacy": PrivacySpent,
     "worker_lost": WorkerLost,
+    "late": LateArrived,
     "put_aside": ClientsPutAside,
     "warning": WarningGiven,
 }

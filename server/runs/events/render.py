@@ -10,6 +10,7 @@ from fedprune.server.runs.events.kinds import (
     ClientsAnswered,
     ClientsPutAside,
     CutChecked,
+    LateArrived,
     NetworkCut,
     NetworkRestarted,
     PrivacySpent,
@@ -144,10 +145,20 @@ def _(event: WorkerLost) -> str:
 
 
 @_line.register
+def _(event: LateArrived) -> str:
+    pairs = zip(event.clients, event.num_examples, strict=True)
+    used = [client for client, weight in pairs if weight]
+    left = [client for client in event.clients if client not in used]
+    parts = [f"used: {and_more(used, _NAMED)}"] if used else []
+    parts += [f"not used: {and_more(left, _NAMED)}"] if left else []
+    return f"{whose(event)}round {event.round}: late answers {'; '.join(parts)}"
+
+
+@_line.register
 def _(event: ClientsPutAside) -> str:
     names = and_more(event.clients, _NAMED)
     return (
-        f"{whose(event)}round {event.round}: late twice in a row: {names}; not asked "
+        f"{whose(event)}round {event.round}: late and put aside: {names}; not asked "
         f"before round {event.back}"
     )
 

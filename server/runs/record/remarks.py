@@ -10,6 +10,7 @@ from fedprune.server.runs.events import (
     ClientsAnswered,
     ClientsPutAside,
     Event,
+    LateArrived,
     WarningGiven,
     of_kind,
     of_run,
@@ -33,7 +34,7 @@ def _put_aside(events: Sequence[Event]) -> list[str]:
     if not times:
         return []
     named = [f"{client}: {count}" for client, count in sorted(times.items())]
-    text = "late twice in a row and put aside (rounds.put_aside), with the times: "
+    text = "late and put aside (rounds.put_aside), with the times: "
     return [text + and_more(named, _NAMED)]
 
 
@@ -53,6 +54,9 @@ def _seldom_counted(events: Sequence[Event]) -> list[str]:
             counted[event.client] += 1
         else:
             reasons[event.client] = event.reason
+    for late in of_run(events, LateArrived):
+        pairs = zip(late.clients, late.num_examples, strict=True)
+        counted.update(client for client, weight in pairs if weight)
     seldom = [name for name in sorted(asked) if counted[name] < _SELDOM * asked[name]]
     if not seldom:
         return []

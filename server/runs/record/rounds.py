@@ -26,6 +26,7 @@ from fedprune.server.runs.events import (
     CutChecked,
     CutRolledBack,
     EventLog,
+    LateArrived,
     MaskChosen,
     NetworkCut,
     NetworkRestarted,
@@ -96,6 +97,21 @@ def log_aside(
         back = max(after.absences[client].back for client in aside)
         event = ClientsPutAside(
             run=context.name, round=round_, clients=aside, back=back
+        )
+        context.log.write(event)
+
+
+def log_late(context: RunContext, played: Played) -> None:
+    """Log the late answers that arrived in a round."""
+    late = played.report.late
+    weights = {one.client_id: one.num_examples for one in late.used}
+    if late.arrived:
+        event = LateArrived(
+            run=context.name,
+            round=played.after.round,
+            clients=tuple(one.client_id for one in late.arrived),
+            asked=tuple(one.round for one in late.arrived),
+            num_examples=tuple(weights.get(one.client_id, 0) for one in late.arrived),
         )
         context.log.write(event)
 

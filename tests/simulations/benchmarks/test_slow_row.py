@@ -11,11 +11,13 @@ from fedprune.simulations.benchmarks.trust import rows
 
 def test_each_seed_is_run_with_faults_and_without():
     pieces = row().pieces([0, 1])
-    assert [p.name for p in pieces] == ["plain-0", "faulty-0", "plain-1", "faulty-1"]
-    plain, faulty = (load_config(None, dict(p.settings)) for p in pieces[2:])
+    kinds = ("plain", "faulty", "used")
+    assert [p.name for p in pieces] == [f"{k}-{n}" for n in (0, 1) for k in kinds]
+    plain, faulty, used = (load_config(None, dict(p.settings)) for p in pieces[3:])
     assert (faulty.faults.stragglers, faulty.faults.drop_out) == (0.3, 0.2)
     assert faulty.faults.slowdown == 10.0
     assert faulty.model_copy(update={"faults": plain.faults}) == plain
+    assert (used.rounds.late, used.faults) == ("use", faulty.faults)
     assert rows()["slow"].budget == row().budget
 
 
@@ -38,3 +40,8 @@ def test_time_and_accuracy_are_compared_seed_by_seed():
     alone, _ = row().figures({k: found[k] for k in ("plain-0", "faulty-0")})
     assert math.isinf(alone.high)
     assert row().figures({"plain-0": found["plain-0"]}) == []
+    used = measured(150.0, 0.90) | {"late_used": 7}
+    *_, time, lost = row().figures(found | {"used-0": used})
+    assert "late answers used" in time.name
+    assert (time.value, lost.value) == (pytest.approx(1.5), pytest.approx(0.0))
+    assert "late answers that counted: 7" in lost.detail

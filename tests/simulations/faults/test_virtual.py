@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.tiny_federation import make_setting, make_task, start
 
-from fedprune.common.errors import RoundError
+from fedprune.common.errors import ConfigError, RoundError
 from fedprune.server.rounds.answers import aggregate
 from fedprune.server.rounds.finish import count_failed_attempt, finish_round
 from fedprune.server.rounds.plan import plan_round
@@ -14,6 +14,7 @@ from fedprune.server.rounds.records import Status
 from fedprune.server.rounds.waiting.absence import Lateness
 from fedprune.server.rounds.waiting.closing import Cause
 from fedprune.server.rounds.waiting.collecting import collect
+from fedprune.server.runs.state_file import state_from_bytes, state_to_bytes
 from fedprune.simulations.engines.engines import EngineSpec, InProcessEngine, engine_for
 from fedprune.simulations.faults.plan import FaultPlan
 from fedprune.simulations.faults.virtual import VirtualTime
@@ -180,3 +181,152 @@ def test_a_worker_that_is_lost_is_told_of_at_once(tmp_path):
     engine = VirtualTime(Losing(), FaultPlan.of(one.task.config), one.task.clients)
     first = next(engine.ask(work))
     assert (first.lost, first.bytes_simulation, seen) == (("it",), 7, [])
+
+
+# Stragglers answer at 150 s, 30 s after a round of 120 s has closed without them.
+LATE = {
+    "rounds__late": "use",
+    "faults__stragglers": 0.25,
+    "faults__slowdown": 2.5,
+    "robust__max_norm": 0.0,
+    **QUICK,
+}
+
+
+class InMemory:
+    """Parts of a state file."""
+
+    def __init__(self):
+        self.parts = {}
+
+    def put(self, value, encode):
+        data = encode(value)
+        name = str(hash(data))
+        self.parts[name] = data
+        return name
+
+    def get(self, name):
+        return self.parts[name]
+
+
+def after_one_round(tmp_path, **changes):
+    one = Federation(tmp_path, **LATE | changes)
+    one.round()
+    (pending,) = one.state.pending
+    assert (pending.round, pending.away_s) == (1, 30.0)
+    return one, pending
+
+
+@pytest.mark.parametrize("norm", [0.0, 1.0])
+def test_a_late_answer_counts_in_the_round_in_which_it_arrives(tmp_path, norm):
+    one, pending = after_one_round(tmp_path, robust__max_norm=norm)
+    before = one.state
+    (slow,) = one.slow
+    assert pending.client_id == slow
+    assert before.ledgers[slow].acknowledged == 0
+    work, answers = one.ask()
+    assert slow not in {record.client_id for record in answers.records}
+    after, report = finish_round(before, work, answers, one.run_spec)
+    (used,) = report.late.used
+    assert used.num_examples == int(pending.num_examples / np.sqrt(2.0))
+    own = [record.num_examples for record in answers.accepted]
+    dense = np.zeros(len(before.weights))
+    dense[pending.delta.indices] = pending.delta.values
+    longest = norm * sorted(r.norm for r in answers.accepted)[1] if norm else np.inf
+    dense *= min(1.0, longest / pending.norm)
+    alone = aggregate(answers, work) * sum(own)
+    wanted = (alone + dense * used.num_examples) / (sum(own) + used.num_examples)
+    assert np.allclose(after.weights - before.weights, wanted, atol=1e-6)
+    assert not np.allclose(after.weights - before.weights, alone / sum(own), atol=1e-5)
+    # Its residual is the one behind that answer, and it may be asked again.
+    assert after.ledgers[slow].acknowledged == 1
+    assert after.pending == ()
+    assert slow not in after.absences
+    assert (after.totals.late, after.totals.late_used) == (1, 1)
+    grown = after.totals.bytes_up - before.totals.bytes_up
+    assert grown == pending.bytes_up + sum(r.bytes_up for r in answers.records)
+
+
+def test_a_client_that_is_asked_again_has_no_late_answer(tmp_path):
+    one, pending = after_one_round(tmp_path, rounds__put_aside=0)
+    before = one.state
+    work, answers = one.ask()
+    assert pending.client_id in {record.client_id for record in answers.records}
+    after, report = finish_round(before, work, answers, one.run_spec)
+    assert report.late.arrived == ()
+    # It is late again, and that answer is on its way.
+    assert [(p.round, p.away_s) for p in after.pending] == [(2, 30.0)]
+    assert after.totals.late_used == 0
+
+
+def test_a_late_answer_of_another_network_is_not_used(tmp_path):
+    one = Federation(
+        tmp_path,
+        **LATE | {"rounds__cuts": 1, "rounds__sparsify": 1, "rounds__final": 3},
+    )
+    one.round()
+    (pending,) = one.state.pending
+    assert one.state.plan.digest != pending.network
+    one.round()
+    assert one.state.pending == ()
+    assert one.state.totals.late_used == 0
+    assert pending.client_id not in one.state.absences
+
+
+def test_the_closing_round_uses_no_late_answer(tmp_path):
+    one = Federation(tmp_path, **LATE | {"rounds__final": 1})
+    one.round()
+    assert one.state.cursor.closing
+    weights = one.state.weights
+    one.round()
+    assert one.state.totals.late_used == 0
+    assert np.array_equal(one.state.weights, weights)
+
+
+def test_a_failed_attempt_loses_no_late_answer(tmp_path):
+    one, pending = after_one_round(tmp_path)
+    _, answers = one.ask()
+    state = count_failed_attempt(one.state, answers, one.run_spec)
+    assert [(p.client_id, p.away_s) for p in state.pending] == [
+        (pending.client_id, 0.0)
+    ]
+    work, again = one.ask(1)  # it asks who was put aside, too
+    assert pending.client_id in {record.client_id for record in again.records}
+    _, report = finish_round(state, work, again, one.run_spec)
+    assert report.late.arrived == ()
+
+
+def test_what_is_on_its_way_is_in_the_checkpoint(tmp_path):
+    one, pending = after_one_round(tmp_path)
+    parts = InMemory()
+    data = state_to_bytes(one.state, "x", parts)
+    (read,) = state_from_bytes(data, "x", "c", parts).pending
+    for name in ("client_id", "round", "network", "num_examples", "norm", "away_s"):
+        assert getattr(read, name) == getattr(pending, name)
+    assert np.array_equal(read.delta.indices, pending.delta.indices)
+    assert np.array_equal(read.delta.values, pending.delta.values)
+    work, answers = one.ask()
+    ends = [
+        finish_round(state, work, answers, one.run_spec)[0].weights
+        for state in (one.state, replace(one.state, pending=(read,)))
+    ]
+    assert ends[0].tobytes() == ends[1].tobytes()
+
+
+def test_dropped_late_answers_leave_no_trace(tmp_path):
+    one = Federation(tmp_path, **LATE | {"rounds__late": "drop"})
+    one.round()
+    assert one.state.pending == ()
+    assert b"pending" not in state_to_bytes(one.state, "x", InMemory())
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"robust__aggregate": "median"}, "since robust.aggregate is"),
+        ({"privacy__senders": 2}, "privacy needs sums"),
+    ],
+)
+def test_late_answers_are_refused_where_answers_are_compared_or_hidden(changes, text):
+    with pytest.raises(ConfigError, match=rf"rounds\.late: found \"use\".*{text}"):
+        make_task(rounds__late="use", **changes)

@@ -16,6 +16,7 @@ from fedprune.server.runs.events import (
     CutRolledBack,
     Event,
     LabelsCounted,
+    LateArrived,
     MaskChosen,
     NetworkCut,
     NetworkDelivered,
@@ -154,6 +155,9 @@ LOST = WorkerLost(
     run=MAIN, round=7, worker="12 on a", reason="it ended", clients=("d", "b")
 )
 ASIDE = ClientsPutAside(run=MAIN, round=7, clients=("a", "b"), back=13)
+CAME = LateArrived(
+    run=MAIN, round=7, clients=("a", "c"), asked=(5, 6), num_examples=(70, 0)
+)
 WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
 ONE_OF_EACH = (
@@ -176,6 +180,7 @@ ONE_OF_EACH = (
     SPENT,
     LOST,
     ASIDE,
+    CAME,
     WARNING,
 )
 

@@ -1,8 +1,10 @@
 """Clients that are put aside, and when they come back."""
 
+from fedprune.common.config import Rounds
 from fedprune.server.rounds.waiting.absence import (
     Lateness,
     fewest,
+    lateness,
     newly_aside,
     noted,
     present,
@@ -81,4 +83,18 @@ def test_enough_clients_are_left_those_that_come_back_soonest_first():
     assert present("abcde", aside, 5, 3) == ("c", "d", "e")
     assert present("abcde", aside, 5, 4) == ("b", "c", "d", "e")
     assert present("abcde", aside, 5, 9) == tuple("abcde")
-    assert (fewest(5, 10), fewest(5, 5), fewest(2, 3), fewest(1, 4)) == (9, 5, 3, 4)
+    dropped = [
+        fewest(Rounds(minimum=least), asked)
+        for least, asked in ((5, 10), (5, 5), (2, 3), (1, 4))
+    ]
+    assert dropped == [9, 5, 3, 4]
+
+
+def test_where_late_answers_are_used_who_is_late_once_is_left_to_finish():
+    rounds = Rounds(late="use")
+    absences = noted({}, closed("a", "b"), 1, 5, times=lateness(rounds))
+    assert present("ab", absences, 2, 1) == ("a",)
+    assert absences == {"b": Lateness(rounds=1, back=7)}
+    assert noted({}, closed("a", "b"), 1, 5, times=lateness(Rounds()))["b"].back == 0
+    assert fewest(Rounds(late="use", minimum=5), 10) == 5
+    assert fewest(Rounds(late="use", minimum=5), 3) == 3

@@ -260,7 +260,7 @@ def test_half_of_a_surrogate_pair_does_not_keep_a_line_from_being_read():
     assert decoded(parse_line(line)).reason == "half ? of a pair"
 
 
-def test_the_lines_of_version_7_never_change(monkeypatch):
+def test_the_lines_of_version_8_never_change(monkeypatch):
     class Then(datetime):
         @classmethod
         def now(cls, tz=None):
@@ -269,9 +269,9 @@ def test_the_lines_of_version_7_never_change(monkeypatch):
     monkeypatch.setattr("fedprune.server.runs.events.codec.datetime", Then)
     monkeypatch.setattr("fedprune.server.runs.events.codec.__version__", "0.0")
     time = b'{"time":"2026-07-01T10:00:00.000Z",'
-    assert VERSION == 7
+    assert VERSION == 8
     assert encode_header() == (
-        time + b'"event":"log","version":7,"written_by":"fedprune 0.0"}\n'
+        time + b'"event":"log","version":8,"written_by":"fedprune 0.0"}\n'
     )
     assert encode_event(DELIVERED)[0] == (
         time + b'"event":"delivered","client":"a","bytes_down":7,"examples":3,'
@@ -343,6 +343,7 @@ GOLDEN = {
     "restart": OF_ROUND,
     "privacy": [*OF_ROUND, "epsilon", "planned", "delta", "multiplier", "key"],
     "worker_lost": [*OF_ROUND, "worker", "reason", "clients"],
+    "late": [*OF_ROUND, "clients", "asked", "num_examples"],
     "put_aside": [*OF_ROUND, "clients", "back"],
     "warning": [*OF_ROUND, "text", "clients"],
 }
@@ -360,7 +361,7 @@ USUAL = {
         name: ["run"]
         for name in (
             *("clients", "cut", "check", "rollback", "mask", "restart", "privacy"),
-            *("worker_lost", "put_aside", "warning"),
+            *("worker_lost", "late", "put_aside", "warning"),
         )
     },
 }

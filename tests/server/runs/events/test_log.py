@@ -154,15 +154,15 @@ def test_an_absent_log_has_no_events(path):
     assert read_events(path) == []
 
 
-WAY_OUT = "this version reads 7: use that version to read or resume it"
+WAY_OUT = "this version reads 8: use that version to read or resume it"
 OTHERS = {
     "a log that names no version": (
         VERSION_1,
         f"written by fedprune 0.1.0 with events version 1; {WAY_OUT}",
     ),
     "a later version": (
-        b'{"event":"log","version":8,"written_by":"fedprune 9","more":1}\n',
-        f"written by fedprune 9 with events version 8; {WAY_OUT}",
+        b'{"event":"log","version":9,"written_by":"fedprune 9","more":1}\n',
+        f"written by fedprune 9 with events version 9; {WAY_OUT}",
     ),
 }
 
@@ -181,7 +181,7 @@ def test_a_log_of_another_version_is_refused_in_one_line(path, line, message):
 def test_the_log_says_its_version_and_who_wrote_it_once(path):
     written(path, WARNING)
     head, *rest = (json.loads(line) for line in written(path, RESUMED).splitlines())
-    assert (head["version"], head["written_by"]) == (7, f"fedprune {__version__}")
+    assert (head["version"], head["written_by"]) == (8, f"fedprune {__version__}")
     assert all("version" not in line for line in rest)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from helpers.some_events import (
     ASIDE,
+    CAME,
     CHECK,
     CLIENT,
     CLIENTS,
@@ -133,8 +134,9 @@ LINES = {
     ),
     "clients that are put aside": (
         replace(ASIDE, clients=("a", "b", "c", "d")),
-        "round 7: late twice in a row: a, b, c and 1 more; not asked before round 13",
+        "round 7: late and put aside: a, b, c and 1 more; not asked before round 13",
     ),
+    "late answers": (CAME, "round 7: late answers used: a; not used: c"),
     "a warning": (WARNING, "warning: look"),
 }
 

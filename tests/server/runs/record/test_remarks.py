@@ -45,10 +45,7 @@ def test_clients_that_were_put_aside_are_named_with_the_times():
         replace(ASIDE, run="dense", clients=("c",)),
     ]
     (line,) = remarks_of(events)
-    assert line == (
-        "late twice in a row and put aside (rounds.put_aside), with the times: a: 1, "
-        "b: 2"
-    )
+    assert line == ("late and put aside (rounds.put_aside), with the times: a: 1, b: 2")
 
 
 def test_many_are_not_all_named():

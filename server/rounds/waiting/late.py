@@ -1,0 +1,35 @@
+"""An answer that arrived after its round had closed."""
+
+from dataclasses import dataclass
+
+from fedprune.common.messages import RoundPlan, SparseDelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LateUpdate:
+    """The delta of an answer that was accepted, and that its round did not wait for.
+
+    Attributes:
+        client_id: Id of the client.
+        round: The round that asked it.
+        network: The network that it trained (``network_of``).
+        delta: Its delta, before clipping.
+        num_examples: Its weight in the mean, in examples, >= 1.
+        norm: L2 norm of the delta.
+        bytes_up: Length of the answer, bytes.
+        away_s: Seconds from the end of the last waiting until it arrives, >= 0.
+    """
+
+    client_id: str
+    round: int
+    network: bytes
+    delta: SparseDelta
+    num_examples: int
+    norm: float
+    bytes_up: int
+    away_s: float = 0.0
+
+
+def network_of(plan: RoundPlan) -> bytes:
+    """Return what names the shapes that a round trains: prune plan and weight mask."""
+    return plan.broadcast.plan.digest + plan.mask
