@@ -83,7 +83,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         variants=variants,
         assignments=assignments,
         limits=Limits(
-            clients=len(run_spec.clients) if uses_late else len(cohort),
+            clients=2 * len(cohort) if uses_late else len(cohort),
             max_examples=config.robust.max_examples,
         ),
         max_bytes=config.update.max_bytes,

@@ -3,7 +3,8 @@
 A late answer is a change of an earlier broadcast.  It counts where the network is still
 the one that it trained (no cut, mask or codebook since) and its client has not been
 asked again meanwhile: what that client sends then has the same residual in it.  Its
-weight falls with the rounds that it is late.  Its votes, moments and losses do not
+weight falls with the rounds that it is late.  As many count in a round as clients are
+asked, the oldest first; the others wait.  Its votes, moments and losses do not
 count: they are those of an earlier broadcast.
 
 Source of the weight: Xie et al. 2019, arXiv:1903.03934 (polynomial staleness).
@@ -83,19 +84,24 @@ def settle(
         work: The round.
         staleness: ``rounds.staleness``.
     """
+    now, most = work.plan.round, len(answers.records)
     earlier = _earlier(pending, answers)
     here = sorted(
-        (one for one in earlier if one.away_s == 0.0), key=lambda one: one.client_id
+        (one for one in earlier if one.away_s == 0.0),
+        key=lambda one: (one.round, one.client_id),
     )
-    now = work.plan.round
+    useful = [one for one in here if _is_useful(one, work)]
     return Settled(
         used=tuple(
             replace(one, num_examples=_weight(one, now, staleness))
-            for one in here
-            if _is_useful(one, work)
+            for one in useful[:most]
         ),
         unused=tuple(one for one in here if not _is_useful(one, work)),
-        pending=(*(one for one in earlier if one.away_s > 0.0), *answers.awaited),
+        pending=(
+            *(one for one in earlier if one.away_s > 0.0),
+            *useful[most:],
+            *answers.awaited,
+        ),
     )
 
 
