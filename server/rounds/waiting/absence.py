@@ -62,12 +62,13 @@ def fewest(rounds: Rounds, asked: int) -> int:
 
     At most a quarter of those above the minimum are put aside: a federation of ten with
     a minimum of five keeps nine.  Fewer fail more rounds than their waiting costs
-    (docs/decisions/0078).  Where late answers are used the minimum is left: who is late
-    cannot be back earlier by being asked again.
+    (docs/decisions/0078).  Where late answers are used at most a half: who is late is
+    not back earlier by being asked again, but lost answers look the same.
     """
+    above = asked - rounds.minimum
     if rounds.late == "use":
-        return min(rounds.minimum, asked)
-    return rounds.minimum + (3 * (asked - rounds.minimum) + 3) // 4
+        return rounds.minimum + (above + 1) // 2
+    return rounds.minimum + (3 * above + 3) // 4
 
 
 def lateness(rounds: Rounds) -> int:

@@ -71,7 +71,7 @@ def test_events_of_another_version_are_refused_with_what_to_do(
     assert run_command_line(words) == IntegrityError.exit_code
     assert capsys.readouterr().err == (
         f"error: {folder.events}: written by fedprune 0.1.0 with events version 1; "
-        "this version reads 7: use that version to read or resume it\n"
+        "this version reads 8: use that version to read or resume it\n"
     )
 
 
