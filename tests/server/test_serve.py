@@ -124,5 +124,5 @@ def test_a_run_with_events_of_another_version_is_refused_first(
     before = content(tmp_path)
     words = [*command, "--resume", str(finished.path)]
     assert run_command_line(words) == IntegrityError.exit_code
-    assert "with events version 1; this version reads 7" in capsys.readouterr().err
+    assert "with events version 1; this version reads 8" in capsys.readouterr().err
     assert content(tmp_path) == before
