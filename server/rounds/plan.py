@@ -146,7 +146,8 @@ def draw_cohort(
     """
     rounds, everyone = run_spec.config.rounds, run_spec.clients
     least = fewest(rounds, asked(rounds, len(everyone)))
-    clients = everyone if attempt else present(everyone, absences, round_, least)
+    there = present(everyone, absences, round_, least, late=rounds.late)
+    clients = everyone if attempt else there
     count = asked(rounds, len(clients))
     seed = run_spec.config.run.seed
     rng = generator(seed, round_, f"server/{attempt}", Use.SAMPLE)

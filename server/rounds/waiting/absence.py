@@ -11,6 +11,7 @@ attempt of a round asks those that are put aside too: it needs every answer.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from fedprune.common.config import Rounds
 from fedprune.server.rounds.waiting.closing import Cause, Closing
@@ -35,24 +36,32 @@ Absences = Mapping[str, Lateness]
 
 
 def present(
-    clients: Sequence[str], absences: Absences, round_: int, least: int
+    clients: Sequence[str],
+    absences: Absences,
+    round_: int,
+    least: int,
+    *,
+    late: Literal["drop", "use"] = "drop",
 ) -> tuple[str, ...]:
     """Return the clients that a round may ask, in the order given.
 
-    Where too few would be left, those that come back soonest are asked too; of equals
-    the one that was late in fewer rounds, then the first.
+    Where too few would be left, those that come back soonest are asked too; where late
+    answers are used those that come back last, whose answers are furthest away.  Of
+    equals the one that was late in fewer rounds, then the first.
 
     Args:
         clients: Ids of all clients.
         absences: Those that were late.
         round_: The round.
         least: The fewest that are left, if there are so many.
+        late: ``rounds.late``.
     """
     aside = [c for c in clients if c in absences and absences[c].back > round_]
     if not aside:
         return tuple(clients)
     short = max(least - (len(clients) - len(aside)), 0)
-    aside.sort(key=lambda c: (absences[c].back, absences[c].rounds))
+    sign = -1 if late == "use" else 1
+    aside.sort(key=lambda c: (sign * absences[c].back, absences[c].rounds))
     out = frozenset(aside[short:])
     return tuple(client for client in clients if client not in out)
 

@@ -83,6 +83,8 @@ def test_enough_clients_are_left_those_that_come_back_soonest_first():
     assert present("abcde", aside, 5, 3) == ("c", "d", "e")
     assert present("abcde", aside, 5, 4) == ("b", "c", "d", "e")
     assert present("abcde", aside, 5, 9) == tuple("abcde")
+    used = [present("abcde", aside, 5, least, late="use") for least in (0, 3, 4)]
+    assert used == [("c", "e"), ("a", "c", "e"), ("a", "c", "d", "e")]
     dropped = [
         fewest(Rounds(minimum=least), asked)
         for least, asked in ((5, 10), (5, 5), (2, 3), (1, 4))
