@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Annotated, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -150,11 +150,9 @@ def _describe(kind: object, metadata: Sequence[object]) -> str:
         if isinstance(item, MethodKey):
             return item.describe()
     if origin is Literal:
-        several = "one of " if len(arguments) > 1 else ""
-        return several + ", ".join(show(choice) for choice in arguments)
+        return "one of " + ", ".join(show(choice) for choice in arguments)
     if origin in {Union, UnionType}:
-        given = [one for one in arguments if one is not NoneType]
-        return ", or ".join(_describe(one, metadata) for one in given)
+        return _describe(arguments[0], metadata)
     if origin is Annotated:
         inner: list[object] = []
         for item in arguments[1:]:

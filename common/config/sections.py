@@ -306,7 +306,7 @@ class Prune(Section):
     """Largest loss of accuracy (headline metric, in its unit: 0.02 = 2 points) against
     the network before the first cut, beyond noise; the cuts stop at the smallest size
     that holds; 0 <= max_accuracy_drop; left out = no limit."""
-    reconstruct: bool | Literal["auto"] = AUTO
+    reconstruct: Literal[True, False, "auto"] = AUTO
     """Whether the layers behind a cut take over what the cut channels carried, by the
     covariances of what they read, which clients send in the rounds before a cut; "auto"
     = of pretrained weights (as client.penalty) that are kept, where no noise hides

@@ -213,14 +213,21 @@ def _pending_in(lines: list[dict[str, Any]], arrays: Arrays) -> tuple[LateUpdate
         LateUpdate(
             **{name: line[name] for name in _OF_PENDING},
             network=bytes.fromhex(line["network"]),
-            delta=SparseDelta(
-                size=line["size"],
-                indices=arrays[f"pending.{number}.indices"],
-                values=arrays[f"pending.{number}.values"],
-            ),
+            delta=_delta_in(int(line["size"]), f"pending.{number}", arrays),
         )
         for number, line in enumerate(lines)
     )
+
+
+def _delta_in(size: int, name: str, arrays: Arrays) -> SparseDelta:
+    indices, values = arrays[f"{name}.indices"], arrays[f"{name}.values"]
+    rises = indices.dtype == np.int64 and bool(np.all(np.diff(indices) > 0))
+    inside = rises and (not len(indices) or 0 <= indices[0] <= indices[-1] < size)
+    fits = values.dtype == np.float32 and values.shape == indices.shape
+    if not (inside and fits and bool(np.all(np.isfinite(values)))):
+        msg = f"'{name}' is no delta of {size} entries"
+        raise ValueError(msg)
+    return SparseDelta(size=size, indices=indices, values=values)
 
 
 _OF_PENDING = ("client_id", "round", "num_examples", "norm", "bytes_up", "away_s")

@@ -14,7 +14,9 @@ from fedprune.server.runs.events import (
     ClientsAnswered,
     ClientsConnected,
     ClientsPutAside,
+    LateArrived,
     NetworkDelivered,
+    OfRound,
     of_kind,
     of_run,
 )
@@ -39,7 +41,7 @@ def health(run: RunData) -> More | None:
         return None
     chosen = sorted(answered, key=lambda name: (-missed[name], name))[:_MAX_ROWS]
     rest = len(answered) - len(chosen)
-    aside = {c: e.back for e in of_run(run.events, ClientsPutAside) for c in e.clients}
+    aside = _aside(run)
     last = max((event.round for event in run.rounds()), default=0)
     rows = [
         _health_row(run, name, answered[name], aside.get(name, 0) > last + 1)
@@ -54,6 +56,17 @@ def health(run: RunData) -> More | None:
     )
     title = f"Each client but {rest:,}, which missed least" if rest else "Each client"
     return More(title=title, table=table)
+
+
+def _aside(run: RunData) -> dict[str, int]:
+    """Return the round in which each client that is put aside comes back."""
+    found: dict[str, int] = {}
+    for event in of_run(run.events, OfRound):
+        if isinstance(event, ClientsPutAside):
+            found |= dict.fromkeys(event.clients, event.back)
+        elif isinstance(event, LateArrived):  # its answer is there
+            found = {c: back for c, back in found.items() if c not in event.clients}
+    return found
 
 
 def _health_row(

@@ -158,8 +158,8 @@ def _(event: LateArrived) -> str:
 def _(event: ClientsPutAside) -> str:
     names = and_more(event.clients, _NAMED)
     return (
-        f"{whose(event)}round {event.round}: late and put aside: {names}; not asked "
-        f"before round {event.back}"
+        f"{whose(event)}round {event.round}: late and put aside: {names}; asked again "
+        f"in round {event.back} at the latest"
     )
 
 

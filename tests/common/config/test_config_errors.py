@@ -36,6 +36,10 @@ BAD_FILES = {
         "[prune.budget]\nparam = 0.5\n",
         ':2: prune.budget.param: unknown key; did you mean "prune.budget.params"?',
     ),
+    "a word that is neither true nor false": (
+        "[prune]\nreconstruct = 'maybe'\n",
+        ':2: prune.reconstruct: found "maybe", want one of true, false, "auto"',
+    ),
     "a choice that is none": (
         "[client]\npenalty = 'bnl1'\n",
         (

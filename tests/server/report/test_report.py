@@ -14,6 +14,7 @@ import pytest
 from helpers.invented_run import DENSE, DENSITY, GROUPS, ROUNDS, WIDTHS, a_run, summary
 from helpers.some_events import (
     ASIDE,
+    CAME,
     CHECK,
     CLIENT,
     CLIENTS,
@@ -407,6 +408,9 @@ def test_a_client_that_a_control_put_aside_is_not_aside_in_the_run(tmp_path):
     with EventLog(folder.events) as log:
         log.write(at(ASIDE, 1, back=9))
     assert health(read_run(folder.path)).table.rows[0][1].text == "put aside"
+    with EventLog(folder.events) as log:
+        log.write(at(CAME, 2))
+    assert health(read_run(folder.path)).table.rows[0][1].text == "accepted"
 
 
 def test_of_many_clients_the_table_has_those_that_missed_most_and_says_so(tmp_path):

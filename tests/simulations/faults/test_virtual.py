@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.tiny_federation import make_setting, make_task, start
 
-from fedprune.common.errors import ConfigError, RoundError
+from fedprune.common.errors import ConfigError, IntegrityError, RoundError
 from fedprune.server.rounds.answers import aggregate
 from fedprune.server.rounds.finish import count_failed_attempt, finish_round
 from fedprune.server.rounds.plan import plan_round
@@ -311,6 +311,32 @@ def test_what_is_on_its_way_is_in_the_checkpoint(tmp_path):
         for state in (one.state, replace(one.state, pending=(read,)))
     ]
     assert ends[0].tobytes() == ends[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("indices", "values"),
+    [
+        ([0, 10**6], [1.0, 1.0]),
+        ([-1, 3], [1.0, 1.0]),
+        ([3, 3], [1.0, 1.0]),
+        ([3], [1.0, 1.0]),
+        ([3], [np.nan]),
+    ],
+)
+def test_a_checkpoint_whose_late_answers_are_none_is_refused(tmp_path, indices, values):
+    one, pending = after_one_round(tmp_path)
+    false = replace(
+        pending.delta,
+        indices=np.array(indices, dtype=np.int64),
+        values=np.array(values, dtype=np.float32),
+    )
+    state, parts = (
+        replace(one.state, pending=(replace(pending, delta=false),)),
+        InMemory(),
+    )
+    data = state_to_bytes(state, "x", parts)
+    with pytest.raises(IntegrityError, match=r"pending\.0' is no delta of \d+ entries"):
+        state_from_bytes(data, "x", "c", parts)
 
 
 def test_dropped_late_answers_leave_no_trace(tmp_path):

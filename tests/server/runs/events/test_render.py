@@ -134,7 +134,10 @@ LINES = {
     ),
     "clients that are put aside": (
         replace(ASIDE, clients=("a", "b", "c", "d")),
-        "round 7: late and put aside: a, b, c and 1 more; not asked before round 13",
+        (
+            "round 7: late and put aside: a, b, c and 1 more; asked again in round 13 "
+            "at the latest"
+        ),
     ),
     "late answers": (CAME, "round 7: late answers used: a; not used: c"),
     "a warning": (WARNING, "warning: look"),
