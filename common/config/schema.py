@@ -119,6 +119,11 @@ def _conflicts(config: Config) -> list[tuple[str, bool, str]]:
             rounds.late == "use" and rule != "mean",
             f'found "use", want "drop", since robust.aggregate is "{rule}"',
         ),
+        (
+            "rounds.put_aside",
+            rounds.late == "use" and rounds.put_aside == 0,
+            'found 0, want >= 1, since rounds.late is "use"',
+        ),
         ("task.labels", bool(fault), fault),
         (
             "rounds.cohort",

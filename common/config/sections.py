@@ -160,8 +160,8 @@ class Rounds(Section):
     staleness: float = Field(default=0.5, ge=0, le=10)
     """Exponent a of the weight (1 + rounds late)^-a of a late answer, 0 <= a <= 10."""
     put_aside: Count = 5
-    """Rounds that do not ask a client which was late twice in a row, 0 <= put_aside; 0
-    = all rounds ask it."""
+    """Rounds that do not ask a client which was late twice in a row (once, where late
+    answers are used), 0 <= put_aside; 0 = all rounds ask it."""
     enrol_s: float = Field(default=300.0, gt=0)
     """Seconds in which the devices of a run must enrol, 0 < enrol_s."""
 

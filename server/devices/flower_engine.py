@@ -310,8 +310,6 @@ class FlowerEngine:
             elapsed = time.monotonic() - started
             now = min(elapsed, arrivals.closing.seconds)
             for reply in arrived(self._grid, waiting):
-                if arrivals.complete:
-                    break
                 assignment, length = waiting.pop(reply.number)
                 data, lost, record = _payload(
                     reply, assignment, length, request.max_bytes
@@ -329,6 +327,8 @@ class FlowerEngine:
                 if request.individual_updates and delta is not None:
                     individual = decoded_update(record.client_id, delta)
                     individual_updates.append(individual)
+                if arrivals.complete:
+                    break  # before a reply is pulled that would not count
             came += self._late(request)
             over = arrivals.complete or elapsed > arrivals.closing.seconds
             time.sleep(0.0 if over else _POLL_S)
@@ -376,7 +376,7 @@ class FlowerEngine:
         """Yield the valid answers of earlier rounds that have arrived."""
         for reply in arrived(self._grid, self._behind):
             one = self._behind.pop(reply.number)
-            data, _, record = _payload(
+            data, lost, record = _payload(
                 reply, one.assignment, one.length, request.max_bytes
             )
             if record is not None:
@@ -386,6 +386,7 @@ class FlowerEngine:
                 data, one.expected, scratch, bytes_down=one.length, seconds=0.0
             )
             if delta is not None:
+                record = replace(record, residual_lost=lost)
                 yield late_update(record, delta, one.round, one.network)
 
     def _send(

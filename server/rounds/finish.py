@@ -46,7 +46,13 @@ from fedprune.server.rounds.state import (
     spread,
 )
 from fedprune.server.rounds.steps.frozen import keep_moments, keep_values
-from fedprune.server.rounds.steps.late import Settled, after_failure, settle, with_late
+from fedprune.server.rounds.steps.late import (
+    Settled,
+    after_failure,
+    released,
+    settle,
+    with_late,
+)
 from fedprune.server.rounds.steps.mask import take_mask, under_mask
 from fedprune.server.rounds.steps.optimizer import (
     cut_optimizer,
@@ -55,7 +61,11 @@ from fedprune.server.rounds.steps.optimizer import (
 )
 from fedprune.server.rounds.steps.reconstruction import rebuilt_weights
 from fedprune.server.rounds.steps.restart import restart
-from fedprune.server.rounds.waiting.absence import Absences, lateness, noted
+from fedprune.server.rounds.waiting.absence import (
+    Absences,
+    lateness,
+    noted,
+)
 from fedprune.server.rounds.waiting.late import LateUpdate
 from fedprune.server.rounds.waiting.pace import after
 
@@ -109,7 +119,8 @@ def finish_round(
     guarded = guard(averaged, scored.measured, run_spec)
     report = replace(scored, check=guarded.check, warning=guarded.warning, late=late)
     if guarded.check is not None and guarded.check.undone:
-        return take_mask(guarded.state, run_spec), report
+        undone = take_mask(guarded.state, run_spec)
+        return released(state, undone, run_spec), report
     # 5. Cut, at the end of a sparsify phase.
     cut, report = _cut(guarded.state, answers, run_spec, report)
     # 6. Set the targets of the first penalty, at the end of the warmup.
@@ -120,7 +131,7 @@ def finish_round(
     advanced = take_mask(advanced, run_spec)
     # 9. Record the norm that the next round's deltas are clipped by.
     norm = _usual_norm(state, advanced, answers, run_spec)
-    return replace(advanced, norm=norm), report
+    return released(state, replace(advanced, norm=norm), run_spec), report
 
 
 def _check_minimum(work: RoundWork, answers: Answers, run_spec: RunSpec) -> None:
@@ -364,7 +375,9 @@ def _totals(totals: Totals, answers: Answers, late: Settled | None = None) -> To
         + sum(r.bytes_up for r in records)
         + sum(one.bytes_up for one in arrived),
         bytes_down=totals.bytes_down + sum(r.bytes_down for r in records),
-        bytes_fixed=totals.bytes_fixed + sum(r.bytes_fixed for r in records),
+        bytes_fixed=totals.bytes_fixed
+        + sum(r.bytes_fixed for r in records)
+        + sum(one.bytes_fixed for one in arrived),
         bytes_simulation=totals.bytes_simulation + answers.bytes_simulation,
         messages_up=totals.messages_up + len(answers.accepted),
         refused=totals.refused + _count(records, Status.REFUSED),

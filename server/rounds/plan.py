@@ -83,7 +83,7 @@ def plan_round(state: ServerState, run_spec: RunSpec, attempt: int = 0) -> Round
         variants=variants,
         assignments=assignments,
         limits=Limits(
-            clients=2 * len(cohort) if uses_late else len(cohort),
+            clients=_most_added(run_spec) if uses_late else len(cohort),
             max_examples=config.robust.max_examples,
         ),
         max_bytes=config.update.max_bytes,
@@ -153,6 +153,11 @@ def draw_cohort(
     rng = generator(seed, round_, f"server/{attempt}", Use.SAMPLE)
     chosen = rng.choice(len(clients), size=count, replace=False)
     return tuple(clients[i] for i in sorted(chosen))
+
+
+def _most_added(run_spec: RunSpec) -> int:
+    """Return the most answers that a round adds, late ones too: the same in each."""
+    return 2 * asked(run_spec.config.rounds, len(run_spec.clients))
 
 
 def asked(rounds: Rounds, clients: int) -> int:

@@ -7,7 +7,8 @@ they are written once (``server/runs/parts.py``).
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from fedprune.common.parsing import parse_json
 from fedprune.common.spec import PrunePlan, WeightMask
 from fedprune.common.text import error_line
 from fedprune.server.rounds.cycle import Cursor
+from fedprune.server.rounds.influence import delta_norm
 from fedprune.server.rounds.ledger import Columns, Ledgers
 from fedprune.server.rounds.records import Validations
 from fedprune.server.rounds.state import (
@@ -166,7 +168,7 @@ def _state_in(
         for one in ("dense", "previous")
     )
     clients = _clients_in(parts.get(named["clients"]))
-    return ServerState(
+    state = ServerState(
         round=header["round"],
         cursor=Cursor(**cursor),
         plan=_plan_in(header["plan"], "plan", arrays),
@@ -186,8 +188,8 @@ def _state_in(
         undone=int(header.get("undone", 0)),
         absences={c: Lateness(**one) for c, one in header.get("absences", {}).items()},
         pace=tuple(float(seconds) for seconds in header.get("pace", ())),
-        pending=_pending_in(header.get("pending", []), arrays),
     )
+    return _pending_in(header.get("pending", []), state, arrays)
 
 
 def _waiting_out(state: ServerState) -> dict[str, Any]:
@@ -204,33 +206,58 @@ def _pending_out(pending: Sequence[LateUpdate], arrays: Arrays) -> dict[str, Any
         arrays[f"pending.{number}.indices"] = one.delta.indices
         arrays[f"pending.{number}.values"] = one.delta.values
         line = {name: getattr(one, name) for name in _OF_PENDING}
-        lines.append({**line, "network": one.network.hex(), "size": one.delta.size})
+        lines.append({**line, "network": one.network.hex()})
     return {"pending": lines} if lines else {}
 
 
-def _pending_in(lines: list[dict[str, Any]], arrays: Arrays) -> tuple[LateUpdate, ...]:
-    return tuple(
-        LateUpdate(
-            **{name: line[name] for name in _OF_PENDING},
-            network=bytes.fromhex(line["network"]),
-            delta=_delta_in(int(line["size"]), f"pending.{number}", arrays),
-        )
+def _pending_in(
+    lines: list[dict[str, Any]], state: ServerState, arrays: Arrays
+) -> ServerState:
+    """Return the state with its late answers, which are of its own network."""
+    found = tuple(
+        _late_in(line, f"pending.{number}", state, arrays)
         for number, line in enumerate(lines)
     )
+    if len({one.client_id for one in found}) < len(found):
+        msg = "a client has two late answers"
+        raise ValueError(msg)
+    return replace(state, pending=found)
+
+
+def _late_in(
+    line: dict[str, Any], name: str, state: ServerState, arrays: Arrays
+) -> LateUpdate:
+    given = {key: line[key] for key in _OF_PENDING}
+    counts = [line[key] for key in ("round", "num_examples", "bytes_up", "bytes_fixed")]
+    client, away = line["client_id"], line["away_s"]
+    fits = all(type(count) is int and count >= 0 for count in counts)
+    fits = fits and 1 <= line["round"] <= state.round and line["num_examples"] >= 1
+    fits = fits and type(away) is float and 0.0 <= away < inf
+    fits = fits and type(line["residual_lost"]) is bool and type(client) is str
+    if not fits or client not in (state.ledgers.places or {client}):
+        msg = f"'{name}' is no late answer of round {state.round}"
+        raise ValueError(msg)
+    delta = _delta_in(len(state.weights), name, arrays)
+    network = bytes.fromhex(line["network"])
+    return LateUpdate(**given, network=network, delta=delta, norm=delta_norm(delta))
 
 
 def _delta_in(size: int, name: str, arrays: Arrays) -> SparseDelta:
     indices, values = arrays[f"{name}.indices"], arrays[f"{name}.values"]
-    rises = indices.dtype == np.int64 and bool(np.all(np.diff(indices) > 0))
+    right = indices.dtype == np.int64 and values.dtype == np.float32
+    right = right and indices.ndim == 1 and values.shape == indices.shape
+    rises = right and bool(np.all(indices[1:] > indices[:-1]))
     inside = rises and (not len(indices) or 0 <= indices[0] <= indices[-1] < size)
-    fits = values.dtype == np.float32 and values.shape == indices.shape
-    if not (inside and fits and bool(np.all(np.isfinite(values)))):
+    if not (inside and bool(np.all(np.isfinite(values)))):
         msg = f"'{name}' is no delta of {size} entries"
         raise ValueError(msg)
     return SparseDelta(size=size, indices=indices, values=values)
 
 
-_OF_PENDING = ("client_id", "round", "num_examples", "norm", "bytes_up", "away_s")
+_OF_PENDING = (
+    *("client_id", "round", "num_examples", "bytes_up", "bytes_fixed"),
+    *("residual_lost", "away_s"),
+)
 _COLUMNS = {
     "acknowledged": np.uint32,
     "held": np.uint32,

@@ -47,6 +47,7 @@ class VirtualTime:
         """Ask every client; yield their aggregates, and the end of the waiting."""
         request = work.request
         selects = bool(self._slow) or len(request.assignments) > work.patience.goal
+        selects = selects or (request.uses_late and work.patience.deadline_s < ROUND_S)
         singly = replace(
             request, individual_updates=request.individual_updates or selects
         )

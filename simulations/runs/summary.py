@@ -177,11 +177,7 @@ def summarise(
         "refused": counts[Status.REFUSED.value],
         "failed": counts[Status.FAILED.value],
         "late": counts[Status.LATE.value],
-        "late_used": sum(
-            weight > 0
-            for event in of_run(events, LateArrived)
-            for weight in event.num_examples
-        ),
+        "late_used": sum(len(one.used) for one in of_run(events, LateArrived)),
         "virtual_seconds": sum(event.virtual_seconds or 0.0 for event in rounds),
         "warnings": remarks_of(events),
         "model_sha256": model_sha256(final),

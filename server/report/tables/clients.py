@@ -47,7 +47,10 @@ def health(run: RunData) -> More | None:
         _health_row(run, name, answered[name], aside.get(name, 0) > last + 1)
         for name in sorted(chosen)
     ]
-    head = ("client", "now", "asked", *(one.value for one in _OUTCOMES), "back")
+    used = Counter(c for e in of_run(run.events, LateArrived) for c in e.used)
+    rows = [_with_used(row, used) for row in rows] if used else rows
+    late = ("late, used",) if used else ()
+    head = ("client", "now", "asked", *(one.value for one in _OUTCOMES), "back", *late)
     table = Table(
         label="Health of the clients",
         head=(*head, "validation"),
@@ -65,7 +68,7 @@ def _aside(run: RunData) -> dict[str, int]:
         if isinstance(event, ClientsPutAside):
             found |= dict.fromkeys(event.clients, event.back)
         elif isinstance(event, LateArrived):  # its answer is there
-            found = {c: back for c, back in found.items() if c not in event.clients}
+            found = {c: back for c, back in found.items() if c not in event.asked}
     return found
 
 
@@ -89,6 +92,11 @@ def _health_row(
             scores[-1] if scores else None,
         ),
     )
+
+
+def _with_used(row: tuple[Cell, ...], used: Counter[str]) -> tuple[Cell, ...]:
+    """Return a row with the late answers that counted, before its last cell."""
+    return (*row[:-1], _number(used[row[0].text]), row[-1])
 
 
 def _returns(events: Sequence[ClientAnswered]) -> int:

@@ -1,7 +1,7 @@
 """Tables by round: figures, checks of the cuts, bytes of a message."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fedprune.server.report.data import RunData
 from fedprune.server.report.parts import Cell, Panel, Table, cells
@@ -16,7 +16,7 @@ from fedprune.server.report.text import (
     seconds,
     size,
 )
-from fedprune.server.runs.events import CutChecked, RoundFinished, of_run
+from fedprune.server.runs.events import CutChecked, LateArrived, RoundFinished, of_run
 
 
 def by_round(run: RunData, most: int) -> Table:
@@ -109,7 +109,8 @@ def traffic(run: RunData) -> Panel:
     phases: dict[str, list[RoundFinished]] = defaultdict(list)
     for event in run.rounds():
         phases[event.phase.value].append(event)
-    rows = [_phase_row(name, rounds) for name, rounds in phases.items()]
+    came = {event.round: len(event.asked) for event in of_run(run.events, LateArrived)}
+    rows = [_phase_row(name, rounds, came) for name, rounds in phases.items()]
     head = (
         "phase",
         "rounds",
@@ -131,8 +132,11 @@ def traffic(run: RunData) -> Panel:
     return Panel(name="traffic", title=title, note=note, tables=[("", table)])
 
 
-def _phase_row(name: str, rounds: Sequence[RoundFinished]) -> tuple[Cell, ...]:
+def _phase_row(
+    name: str, rounds: Sequence[RoundFinished], late: Mapping[int, int]
+) -> tuple[Cell, ...]:
     answers = sum(event.accepted + event.refused for event in rounds)
+    answers += sum(late.get(event.round, 0) for event in rounds)
     return cells(
         name,
         count(len(rounds)),

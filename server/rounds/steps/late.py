@@ -21,6 +21,8 @@ from fedprune.server.rounds.answers import Answers, clipped_deltas
 from fedprune.server.rounds.engine import RoundWork
 from fedprune.server.rounds.influence import clip_factor, median_norm, scaled_delta
 from fedprune.server.rounds.records import ClientRecord
+from fedprune.server.rounds.state import RunSpec, ServerState
+from fedprune.server.rounds.waiting.absence import back_at_once
 from fedprune.server.rounds.waiting.late import LateUpdate, network_of
 
 
@@ -69,6 +71,8 @@ def late_update(
         num_examples=record.num_examples,
         norm=record.norm,
         bytes_up=record.bytes_up,
+        bytes_fixed=record.bytes_fixed,
+        residual_lost=record.residual_lost,
         away_s=away_s,
     )
 
@@ -154,6 +158,25 @@ def with_late(answers: Answers, late: Sequence[LateUpdate], work: RoundWork) -> 
         factor = clip_factor(one.norm, longest)
         total.add(scaled_delta(one.delta, factor), one.num_examples)
     return replace(answers, total=total, individual_updates=())
+
+
+def released(before: ServerState, after: ServerState, run_spec: RunSpec) -> ServerState:
+    """Return the state without the waiting for late answers that cannot count any more.
+
+    They are those of another network, and in the closing round all.
+
+    Args:
+        before: The state before a round.
+        after: The state after it.
+        run_spec: What is the same in all rounds.
+    """
+    if run_spec.config.rounds.late != "use":
+        return after
+    same = after.plan is before.plan and after.mask is before.mask
+    same = same and (after.restarted, after.undone) == (before.restarted, before.undone)
+    if same and not after.cursor.closing:
+        return after
+    return replace(after, pending=(), absences=back_at_once(after.absences))
 
 
 def _longest(answers: Answers, work: RoundWork) -> float:

@@ -10,7 +10,7 @@ attempt of a round asks those that are put aside too: it needs every answer.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fedprune.common.config import Rounds
@@ -115,6 +115,14 @@ def noted(
         back = round_ + 1 + rounds if aside else 0
         found[client] = Lateness(rounds=late, back=back)
     return dict(sorted(found.items()))
+
+
+def back_at_once(absences: Absences) -> Absences:
+    """Return the records without the absence of those that were late but once."""
+    return {
+        client: replace(one, back=0) if one.rounds < _TWICE else one
+        for client, one in absences.items()
+    }
 
 
 def newly_aside(before: Absences, after: Absences, round_: int) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ class LateUpdate:
         num_examples: Its weight in the mean, in examples, >= 1.
         norm: L2 norm of the delta.
         bytes_up: Length of the answer, bytes.
+        bytes_fixed: As of a ``ClientRecord``.
+        residual_lost: As of a ``ClientRecord``.
         away_s: Seconds from the end of the last waiting until it arrives, >= 0.
     """
 
@@ -27,9 +29,16 @@ class LateUpdate:
     num_examples: int
     norm: float
     bytes_up: int
+    bytes_fixed: int = 0
+    residual_lost: bool = False
     away_s: float = 0.0
 
 
 def network_of(plan: RoundPlan) -> bytes:
-    """Return what names the shapes that a round trains: prune plan and weight mask."""
-    return plan.broadcast.plan.digest + plan.mask
+    """Return what names the network of a round, whose changes can be added up.
+
+    The prune plan, the round that drew fresh weights or took a cut back last, and the
+    weight mask.
+    """
+    since = plan.settings.since.to_bytes(8, "big")
+    return plan.broadcast.plan.digest + since + plan.mask

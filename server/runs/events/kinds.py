@@ -304,15 +304,13 @@ class LateArrived(OfRound):
     """Answers of earlier rounds arrived in this one (``rounds.late`` is "use").
 
     Attributes:
-        clients: Ids of their clients.
-        asked: The round that asked each.
-        num_examples: Weight of each in the mean of this round; 0 = it was not used:
-            the network is another one by now.
+        asked: Client id -> the round that asked it.
+        used: Client id -> weight of its answer in the mean of this round, of those that
+            count; the network of the others is another one by now.
     """
 
-    clients: tuple[str, ...]
-    asked: tuple[Count, ...]
-    num_examples: tuple[Count, ...]
+    asked: Mapping[str, Count]
+    used: Mapping[str, Count]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

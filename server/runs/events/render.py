@@ -146,9 +146,8 @@ def _(event: WorkerLost) -> str:
 
 @_line.register
 def _(event: LateArrived) -> str:
-    pairs = zip(event.clients, event.num_examples, strict=True)
-    used = [client for client, weight in pairs if weight]
-    left = [client for client in event.clients if client not in used]
+    used = [client for client in event.asked if client in event.used]
+    left = [client for client in event.asked if client not in event.used]
     parts = [f"used: {and_more(used, _NAMED)}"] if used else []
     parts += [f"not used: {and_more(left, _NAMED)}"] if left else []
     return f"{whose(event)}round {event.round}: late answers {'; '.join(parts)}"

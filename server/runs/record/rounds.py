@@ -72,12 +72,12 @@ def log_clients(context: RunContext, work: RoundWork, answers: Answers) -> None:
         context.name, work.plan.round, answers.records, closing=closing
     ):
         context.log.write(event)
-    _warn_lost(context, work.plan.round, answers)
-
-
-def _warn_lost(context: RunContext, round_: int, answers: Answers) -> None:
-    """Warn about the clients that continue without their residuals."""
     lost = [r.client_id for r in answers.records if r.residual_lost]
+    _warn_lost(context, work.plan.round, lost)
+
+
+def _warn_lost(context: RunContext, round_: int, lost: list[str]) -> None:
+    """Warn about the clients that continue without their residuals."""
     if lost:
         text = (
             f"round {round_}: residuals are missing or damaged, of "
@@ -103,17 +103,17 @@ def log_aside(
 
 def log_late(context: RunContext, played: Played) -> None:
     """Log the late answers that arrived in a round."""
-    late = played.report.late
-    weights = {one.client_id: one.num_examples for one in late.used}
+    late, round_ = played.report.late, played.after.round
     if late.arrived:
         event = LateArrived(
             run=context.name,
-            round=played.after.round,
-            clients=tuple(one.client_id for one in late.arrived),
-            asked=tuple(one.round for one in late.arrived),
-            num_examples=tuple(weights.get(one.client_id, 0) for one in late.arrived),
+            round=round_,
+            asked={one.client_id: one.round for one in late.arrived},
+            used={one.client_id: one.num_examples for one in late.used},
         )
         context.log.write(event)
+    lost = [one.client_id for one in late.used if one.residual_lost]
+    _warn_lost(context, round_, lost)
 
 
 @timed(Activity.WRITING)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from helpers.grids import FakeGrid
 from helpers.tiny_federation import answer_to, make_setting, make_task, start
@@ -10,7 +10,7 @@ from helpers.tiny_federation import answer_to, make_setting, make_task, start
 from fedprune.client.rounds.model_cache import ModelCache
 from fedprune.client.rounds.store import ClientStore
 from fedprune.common import codec
-from fedprune.common.flower.payload import ARRAY, RECORD, STYPE
+from fedprune.common.flower.payload import ARRAY, LOST, NOTES, RECORD, STYPE
 from fedprune.server.devices import flower_engine as under_test
 from fedprune.server.devices.flower_engine import FlowerEngine
 from fedprune.server.rounds.answers import aggregate
@@ -43,7 +43,10 @@ class HoldingGrid(FakeGrid):
 
 
 class Fleet:
-    """Tiny devices, round by round; ``spoil`` is what a client answers instead."""
+    """Tiny devices, round by round.
+
+    ``spoil`` has what a client answers instead; those in ``lost`` have no residual.
+    """
 
     def __init__(self, root, **changes):
         base = {"rounds__cuts": 0, "rounds__warmup": 0, "rounds__final": 12}
@@ -51,7 +54,8 @@ class Fleet:
         self.run_spec = make_setting(self.task)
         self.state = start(self.task, self.run_spec)
         self.nodes = {name: 10 + i for i, name in enumerate(self.task.clients)}
-        self.cache, self.root, self.spoil = ModelCache(self.task), root, {}
+        self.cache, self.root = ModelCache(self.task), root
+        self.spoil, self.lost = {}, set()
         self.grid = HoldingGrid(self.nodes.values(), self.answer)
         self.engine = FlowerEngine(self.grid, self.nodes)
 
@@ -63,7 +67,10 @@ class Fleet:
             plan = codec.decode_plan(sent, 1 << 20)
             data = answer_to(plan, self.cache, ClientStore(self.root, name))
         array = Array("uint8", (len(data),), STYPE, data)
-        return RecordDict({RECORD: ArrayRecord({ARRAY: array})})
+        content = RecordDict({RECORD: ArrayRecord({ARRAY: array})})
+        if name in self.lost:
+            content[NOTES] = ConfigRecord({LOST: True})
+        return content
 
     def hold(self, *names):
         self.grid.held = frozenset(self.nodes[name] for name in names)
@@ -111,9 +118,10 @@ def test_an_answer_that_comes_a_round_later_is_used_then_and_once(tmp_path):
 def test_an_answer_to_an_earlier_question_is_not_read_once_its_client_is_asked_again(
     tmp_path,
 ):
-    fleet = Fleet(tmp_path, rounds__put_aside=0)
+    fleet = Fleet(tmp_path, rounds__put_aside=1)
     slow = fleet.task.clients[0]
     fleet.hold(slow)
+    fleet.round()
     fleet.round()
     fleet.hold()
     _, answers, report = fleet.round()
@@ -150,3 +158,26 @@ def test_where_late_answers_are_dropped_nothing_is_kept_of_them(tmp_path):
     fleet.hold()
     _, answers, _ = fleet.round()
     assert answers.arrived == ()
+
+
+def test_an_answer_that_came_with_the_goal_is_read_in_the_next_round(tmp_path):
+    fleet = Fleet(tmp_path, rounds__cohort=2, rounds__over_select=2.0)
+    fleet.round()  # four are asked, and all four answers are there at once
+    first = {name: line.acknowledged for name, line in fleet.state.ledgers.items()}
+    surplus = [name for name, round_ in first.items() if not round_]
+    assert len(surplus) == 2
+    assert len(fleet.engine._behind) == 2
+    assert len(fleet.grid._replies) == 2
+
+
+def test_a_residual_that_is_missing_is_told_of_with_a_late_answer_too(tmp_path):
+    fleet = Fleet(tmp_path)
+    slow = fleet.task.clients[0]
+    fleet.round()
+    fleet.hold(slow)
+    fleet.lost = {slow}
+    fleet.round()
+    fleet.hold()
+    _, answers, _ = fleet.round()
+    (came,) = answers.arrived
+    assert (came.client_id, came.residual_lost) == (slow, True)

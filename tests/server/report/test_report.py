@@ -410,7 +410,10 @@ def test_a_client_that_a_control_put_aside_is_not_aside_in_the_run(tmp_path):
     assert health(read_run(folder.path)).table.rows[0][1].text == "put aside"
     with EventLog(folder.events) as log:
         log.write(at(CAME, 2))
-    assert health(read_run(folder.path)).table.rows[0][1].text == "accepted"
+    table = health(read_run(folder.path)).table
+    assert table.rows[0][1].text == "accepted"
+    assert table.head[-2:] == ("late, used", "validation")
+    assert table.rows[0][-2].text == "1"
 
 
 def test_of_many_clients_the_table_has_those_that_missed_most_and_says_so(tmp_path):

@@ -11,6 +11,7 @@ from fedprune.server.rounds.answers import aggregate
 from fedprune.server.rounds.finish import count_failed_attempt, finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.records import Status
+from fedprune.server.rounds.steps.late import settle
 from fedprune.server.rounds.waiting.absence import Lateness
 from fedprune.server.rounds.waiting.closing import Cause
 from fedprune.server.rounds.waiting.collecting import collect
@@ -248,14 +249,19 @@ def test_a_late_answer_counts_in_the_round_in_which_it_arrives(tmp_path, norm):
 
 
 def test_a_client_that_is_asked_again_has_no_late_answer(tmp_path):
-    one, pending = after_one_round(tmp_path, rounds__put_aside=0)
+    one = Federation(
+        tmp_path, **LATE | {"rounds__put_aside": 1, "faults__slowdown": 9.0}
+    )
+    one.round()
+    one.round()
+    (pending,) = one.state.pending
     before = one.state
     work, answers = one.ask()
     assert pending.client_id in {record.client_id for record in answers.records}
     after, report = finish_round(before, work, answers, one.run_spec)
     assert report.late.arrived == ()
     # It is late again, and that answer is on its way.
-    assert [(p.round, p.away_s) for p in after.pending] == [(2, 30.0)]
+    assert [(p.round, p.away_s) for p in after.pending] == [(3, 420.0)]
     assert after.totals.late_used == 0
 
 
@@ -264,23 +270,43 @@ def test_a_late_answer_of_another_network_is_not_used(tmp_path):
         tmp_path,
         **LATE | {"rounds__cuts": 1, "rounds__sparsify": 1, "rounds__final": 3},
     )
-    one.round()
-    (pending,) = one.state.pending
-    assert one.state.plan.digest != pending.network
-    one.round()
+    work, answers = one.ask()
+    assert [one.round for one in answers.awaited] == [1]
+    one.state, _ = finish_round(one.state, work, answers, one.run_spec)
+    # The cut leaves no use for it: its client is waited for no longer.
     assert one.state.pending == ()
-    assert one.state.totals.late_used == 0
-    assert pending.client_id not in one.state.absences
+    (slow,) = one.slow
+    assert one.state.absences == {slow: Lateness(rounds=1)}
+    assert slow in {record.client_id for record in one.ask()[1].records}
 
 
-def test_the_closing_round_uses_no_late_answer(tmp_path):
+def test_fresh_weights_under_the_same_plan_use_no_late_answer(tmp_path):
+    one = Federation(tmp_path, **LATE)
+    work, answers = one.ask()
+    settings = replace(work.plan.settings, since=1)
+    later = replace(work, plan=replace(work.plan, round=2, settings=settings))
+    settled = settle(answers.awaited, replace(answers, records=()), later, 0.5)
+    assert (len(settled.used), len(settled.unused)) == (0, 1)
+
+
+def test_the_closing_round_uses_no_late_answer_and_asks_all(tmp_path):
     one = Federation(tmp_path, **LATE | {"rounds__final": 1})
     one.round()
     assert one.state.cursor.closing
+    assert one.state.pending == ()
     weights = one.state.weights
-    one.round()
+    assert len(one.round().records) == 4
     assert one.state.totals.late_used == 0
     assert np.array_equal(one.state.weights, weights)
+
+
+def test_a_deadline_that_no_client_meets_fails_the_round_and_nothing_else(tmp_path):
+    given = LATE | {"faults__stragglers": 0.0, "rounds__deadline_s": 30.0}
+    one = Federation(tmp_path, **given)
+    work, answers = one.ask()
+    with pytest.raises(RoundError, match=r"no answer within 30 s"):
+        finish_round(one.state, work, answers, one.run_spec)
+    assert len(answers.awaited) == 4
 
 
 def test_a_failed_attempt_loses_no_late_answer(tmp_path):
@@ -339,6 +365,49 @@ def test_a_checkpoint_whose_late_answers_are_none_is_refused(tmp_path, indices, 
         state_from_bytes(data, "x", "c", parts)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"round": 0},
+        {"round": 2},
+        {"round": 1.0},
+        {"num_examples": 0},
+        {"num_examples": 1.5},
+        {"bytes_up": -1},
+        {"away_s": -1.0},
+        {"away_s": float("inf")},
+        {"away_s": float("nan")},
+        {"away_s": "0"},
+        {"client_id": 5},
+        {"client_id": "client-9"},
+        {"residual_lost": 1},
+    ],
+    ids=str,
+)
+def test_a_line_that_is_no_late_answer_is_refused(tmp_path, changes):
+    one, pending = after_one_round(tmp_path)
+    state, parts = (
+        replace(one.state, pending=(replace(pending, **changes),)),
+        InMemory(),
+    )
+    data = state_to_bytes(state, "x", parts)
+    with pytest.raises(IntegrityError, match=r"pending\.0' is no late answer"):
+        state_from_bytes(data, "x", "c", parts)
+
+
+def test_the_norm_is_that_of_the_delta_and_a_client_has_one_answer(tmp_path):
+    one, pending = after_one_round(tmp_path)
+    parts = InMemory()
+    state = replace(one.state, pending=(replace(pending, norm=0.0),))
+    (read,) = state_from_bytes(
+        state_to_bytes(state, "x", parts), "x", "c", parts
+    ).pending
+    assert read.norm == pending.norm
+    data = state_to_bytes(replace(state, pending=(pending, pending)), "x", parts)
+    with pytest.raises(IntegrityError, match="a client has two late answers"):
+        state_from_bytes(data, "x", "c", parts)
+
+
 def test_dropped_late_answers_leave_no_trace(tmp_path):
     one = Federation(tmp_path, **LATE | {"rounds__late": "drop"})
     one.round()
@@ -351,8 +420,12 @@ def test_dropped_late_answers_leave_no_trace(tmp_path):
     [
         ({"robust__aggregate": "median"}, "since robust.aggregate is"),
         ({"privacy__senders": 2}, "privacy needs sums"),
+        ({"rounds__put_aside": 0}, None),
     ],
 )
 def test_late_answers_are_refused_where_answers_are_compared_or_hidden(changes, text):
-    with pytest.raises(ConfigError, match=rf"rounds\.late: found \"use\".*{text}"):
+    wanted = rf"rounds\.late: found \"use\".*{text}"
+    if text is None:
+        wanted = r"rounds\.put_aside: found 0, want >= 1"
+    with pytest.raises(ConfigError, match=wanted):
         make_task(rounds__late="use", **changes)

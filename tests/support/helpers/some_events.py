@@ -155,9 +155,7 @@ LOST = WorkerLost(
     run=MAIN, round=7, worker="12 on a", reason="it ended", clients=("d", "b")
 )
 ASIDE = ClientsPutAside(run=MAIN, round=7, clients=("a", "b"), back=13)
-CAME = LateArrived(
-    run=MAIN, round=7, clients=("a", "c"), asked=(5, 6), num_examples=(70, 0)
-)
+CAME = LateArrived(run=MAIN, round=7, asked={"a": 5, "c": 6}, used={"a": 70})
 WARNING = WarningGiven(run=MAIN, round=0, text="look")
 
 ONE_OF_EACH = (

@@ -343,7 +343,7 @@ GOLDEN = {
     "restart": OF_ROUND,
     "privacy": [*OF_ROUND, "epsilon", "planned", "delta", "multiplier", "key"],
     "worker_lost": [*OF_ROUND, "worker", "reason", "clients"],
-    "late": [*OF_ROUND, "clients", "asked", "num_examples"],
+    "late": [*OF_ROUND, "asked", "used"],
     "put_aside": [*OF_ROUND, "clients", "back"],
     "warning": [*OF_ROUND, "text", "clients"],
 }

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from helpers.some_events import ASIDE, CLIENT, WARNING
+from helpers.some_events import ASIDE, CAME, CLIENT, STARTED, WARNING
 
 from fedprune.server.rounds.records import Status
 from fedprune.server.runs.record.remarks import remarks_of
@@ -52,3 +52,13 @@ def test_many_are_not_all_named():
     (line,) = remarks_of([client(f"c{number}", "refused") for number in range(5)])
     assert "5 of 5 clients" in line
     assert "(c0: 0 of 1, c1: 0 of 1, c2: 0 of 1 and 2 more); client c0" in line
+
+
+def test_a_run_that_uses_late_answers_and_never_does_says_so():
+    config = {"rounds": {"late": "use"}}
+    events = [replace(STARTED, config=config), client("a", "late"), client("b")]
+    text = "no late answer counted: a client that is asked again has none"
+    assert sum(text in one for one in remarks_of(events)) == 1
+    assert not any(text in one for one in remarks_of([STARTED, *events[1:]]))
+    assert not any(text in one for one in remarks_of([*events, CAME]))
+    assert not any(text in one for one in remarks_of([events[0], client("b")]))
