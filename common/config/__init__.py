@@ -10,7 +10,11 @@ from fedprune.common.config.load import (
     parse_config,
 )
 from fedprune.common.config.method_key import load_methods, own_methods
-from fedprune.common.config.pretrained import is_pretrained, penalty_of
+from fedprune.common.config.pretrained import (
+    FRESH_PENALTY,
+    is_pretrained,
+    penalty_of,
+)
 from fedprune.common.config.robust import Robust
 from fedprune.common.config.schema import Config
 from fedprune.common.config.sections import (
@@ -39,6 +43,7 @@ from fedprune.common.config.write import (
 
 __all__ = [
     "DATA_VARIABLE",
+    "FRESH_PENALTY",
     "Attack",
     "Broadcast",
     "Budget",

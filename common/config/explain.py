@@ -255,9 +255,13 @@ def _meant_method(value: object, path: Path) -> str:
 def _meant(value: object, path: Path) -> str:
     """Return a hint: the choice that was probably meant, or ""."""
     info = field_at(path)
-    choices = [str(choice) for choice in _choices(info.annotation)] if info else []
+    known = _choices(info.annotation) if info else ()
+    choices = {one if isinstance(one, str) else show(one): one for one in known}
     close = difflib.get_close_matches(str(value), choices, n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    if not close:
+        return ""
+    quotes = "" if isinstance(choices[close[0]], str) else ", without quotes"
+    return f"; did you mean {show(choices[close[0]])}{quotes}?"
 
 
 def _choices(kind: object) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ def is_pretrained(task: Task) -> bool:
     """
     whole, _ = split_blocks(task.model)
     named = whole.partition(":")[0] in MODEL_LIBRARIES and not whole.endswith(RANDOM)
-    return bool(task.weights) or (named and not task.use)
+    return bool(task.weights) or named
 
 
 def penalty_of(config: Config) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedprune.common.config.method_key import MethodKey
+from fedprune.common.config.method_key import NO_NUMBER, MethodKey
 from fedprune.common.methods.kinds import (
     AUTO,
     CHOICE,
@@ -306,7 +306,7 @@ class Prune(Section):
     """Largest loss of accuracy (headline metric, in its unit: 0.02 = 2 points) against
     the network before the first cut, beyond noise; the cuts stop at the smallest size
     that holds; 0 <= max_accuracy_drop; left out = no limit."""
-    reconstruct: Literal[True, False, "auto"] = AUTO
+    reconstruct: Annotated[Literal[True, False, "auto"], NO_NUMBER] = AUTO
     """Whether the layers behind a cut take over what the cut channels carried, by the
     covariances of what they read, which clients send in the rounds before a cut; "auto"
     = of pretrained weights (as client.penalty) that are kept, where no noise hides

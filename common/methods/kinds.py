@@ -66,7 +66,7 @@ PENALTY = Kind(
     key="client.penalty",
     side=Side.CLIENT,
     optional=True,
-    others=(AUTO,),
+    others={AUTO: "bn-l1+group from fresh weights, none from pretrained ones"},
     sums=True,
     once=frozenset(["uniform"]),
     inputs={
@@ -191,7 +191,7 @@ PARTITION = Kind(
     name="partition",
     key="task.partition.kind",
     side=Side.SERVER,
-    others=(NATURAL,),
+    others={NATURAL: "the clients that the data name"},
     inputs={
         "targets": Input(
             text="int64[n] classes (of several labels the first, of positions the most "

@@ -49,7 +49,7 @@ class Kind:
         optional: Whether the key may be "none".
         sums: Whether "a+b" applies one method after another.
         once: Inputs of at most one method of a sum.
-        others: Values of the key that name no method: something else does the work.
+        others: Value of the key that names no method -> what does the work.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Kind:
     optional: bool = False
     sums: bool = False
     once: frozenset[str] = frozenset()
-    others: tuple[str, ...] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,8 @@ def method(
 
     def register(function: F) -> F:
         called = name or function.__name__.replace("_", "-")
-        if not _NAME.fullmatch(called) or called == OFF or called.startswith(OWN):
+        taken = called == OFF or called in kind.others or called.startswith(OWN)
+        if taken or not _NAME.fullmatch(called):
             msg = f"a {kind.name} cannot be called {called!r}; want 'my-name'"
             raise ValueError(msg)
         known = _registered.setdefault(kind.name, {})

@@ -70,7 +70,8 @@ def aimed_penalty(config: Config) -> str:
     criterion.
     """
     drawn = find(IMPORTANCE, config.prune.importance).needs == frozenset(["draws"])
-    return OFF if drawn else penalty_of(config)
+    never = config.client.strength == 0.0 or config.rounds.cuts == 0
+    return OFF if drawn or never else penalty_of(config)
 
 
 def smooth(earlier: Vector | None, fresh: Vector, weight: float) -> Vector:

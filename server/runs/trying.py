@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from fedprune.common.config import Config, load_methods, own_methods, refuse_faults
+from fedprune.common.config import (
+    FRESH_PENALTY,
+    Config,
+    is_pretrained,
+    load_methods,
+    own_methods,
+    refuse_faults,
+)
 from fedprune.common.data.examples import Batch
 from fedprune.common.data.held_out import check_held_out
 from fedprune.common.dry_run import (
@@ -49,7 +56,11 @@ from fedprune.server.rounds.cut import (
     consensus,
     too_few_cuts,
 )
-from fedprune.server.rounds.steps.reconstruction import check_reconstruct
+from fedprune.server.rounds.steps.reconstruction import (
+    check_reconstruct,
+    reconstructs,
+    told_bytes,
+)
 from fedprune.server.runs.controls.names import FRESH, kind_of
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
 from fedprune.server.runs.events.kinds import NAMES
@@ -70,8 +81,8 @@ class Tried:
         metric: Name of the task's headline metric.
         higher_is_better: Its direction.
         device: Kind of the device that trains: "cpu", "cuda" or "mps".
-        reach: Its smallest possible size and the reasons for it, one line; "" where
-            nothing is to be cut.
+        reach: Its smallest possible size and the reasons for it, and what follows from
+            pretrained weights, one line; "" where nothing is to be cut.
         latency: Latency table of the budget, or None.
     """
 
@@ -142,13 +153,28 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
         metric=tried_once.metric,
         higher_is_better=task.higher_is_better,
         device=task.device.type,
-        reach=str(reach_of(found.structure, found.whole)) if cuts else "",
+        reach=_said_first(task.config, found) if cuts else "",
         latency=latency,
     )
     if cuts:
         check_steady(task, model, batch)
         _check_cuts(task, model, batch, found, latency)
     return tried
+
+
+def _said_first(config: Config, found: Findings) -> str:
+    """Return the size that cuts can reach, and the defaults of pretrained weights."""
+    reach = str(reach_of(found.structure, found.whole))
+    if not is_pretrained(config.task):
+        return reach
+    follows = ["no penalty"] if config.client.penalty == AUTO else []
+    if config.prune.reconstruct == AUTO:
+        rebuilt = reconstructs(config, found.structure)
+        size = told_bytes(found.structure)
+        how = f"are rebuilt: {size} bytes more before a cut" if rebuilt else "stay"
+        follows.append(f"the layers behind a cut {how} (prune.reconstruct)")
+    said = f"; from pretrained weights: {', '.join(follows)}" if follows else ""
+    return reach + said
 
 
 def needs_fresh(config: Config) -> bool:
@@ -200,16 +226,17 @@ def _seems_pretrained(
     if not (aimed and config.rounds.cuts and config.client.penalty == AUTO):
         return ()
     shapes, others = (
-        {name: weight.shape for name, weight in one.named_parameters()}
+        [(name, weight.shape) for name, weight in one.named_parameters()]
         for one in (model, other)
     )
     if shapes != others:
-        return ()  # its widths are drawn too
-    kept = sum(shapes[name].numel() for name in undrawn(model, other))
-    if 2 * kept <= sum(shape.numel() for shape in shapes.values()):
+        return ()  # its widths, or their order, are drawn too
+    sizes = {name: shape.numel() for name, shape in shapes}
+    if 2 * sum(sizes[name] for name in undrawn(model, other)) <= sum(sizes.values()):
         return ()
-    text = "the network's code gives the same weights for each seed; if they are "
-    return (text + "pretrained, client.penalty = 'none' keeps more of what they know",)
+    text = "the network's code gives the same weights for each seed: if they are "
+    text += "pretrained, set client.penalty = 'none' and prune.reconstruct = true, "
+    return (f"{text}else client.penalty = '{FRESH_PENALTY}'",)
 
 
 def _made_with(seed: int, task: LoadedTask) -> nn.Module:

@@ -65,6 +65,8 @@ def as_text(kinds: Sequence[Kind]) -> Iterator[str]:
         yield f"{kind.key}: {kind.name}, or your own file.py:function"
         if kind.optional:
             yield f'  {OFF:<20} "{OFF}" switches it off'
+        for name, text in kind.others.items():
+            yield f"  {name:<20} {text}"
         for name, one in methods(kind).items():
             summary = one.summary.replace("``", "")
             yield f"  {name:<20} {summary} [{'; '.join(_facts(one))}]"

@@ -38,8 +38,8 @@ def reconstructs(config: Config, structure: Structure) -> bool:
     """Return whether clients tell covariances before cuts.
 
     By "auto" they do for pretrained weights that a run keeps, unless noise hides the
-    clients, or an answer would be longer than ``update.max_bytes`` or tell more bytes
-    than the dense network has.
+    clients or may do so on their side (``update.stateless``), or an answer would be
+    longer than ``update.max_bytes`` or tell more bytes than the dense network has.
 
     Args:
         config: The configuration.
@@ -49,9 +49,9 @@ def reconstructs(config: Config, structure: Structure) -> bool:
     if wanted != AUTO:
         return bool(wanted)
     kept = is_pretrained(config.task) and config.prune.restart == "keep"
-    if not kept or config.privacy.hides_clients:
+    if not kept or config.privacy.hides_clients or config.update.stateless:
         return False
-    told, dense = _told_bytes(structure), structure.spec(structure.full()).size
+    told, dense = told_bytes(structure), structure.spec(structure.full()).size
     fits = told + _usual_bytes(config, structure) <= config.update.max_bytes
     return fits and 0 < told <= _FLOAT * dense
 
@@ -71,7 +71,7 @@ def check_reconstruct(config: Config, structure: Structure) -> tuple[str, ...]:
     """
     if config.prune.reconstruct is not True or not config.rounds.cuts:
         return ()
-    told = _told_bytes(structure)
+    told = told_bytes(structure)
     if not told:
         text = "prune.reconstruct changes nothing: no layer reads channels that can be"
         return (f"{text} cut, {MOST_CHANNELS} of them at most",)
@@ -86,7 +86,7 @@ def check_reconstruct(config: Config, structure: Structure) -> tuple[str, ...]:
     return ()
 
 
-def _told_bytes(structure: Structure) -> int:
+def told_bytes(structure: Structure) -> int:
     """Return the bytes of the dense network's covariances, 0 where it has none."""
     channels, pairs = sizes(structure, structure.full())
     return _HALF * (2 * channels + pairs)

@@ -4,13 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedprune.common.config import Config, own_methods, penalty_of
+from fedprune.common.config import Config, own_methods
 from fedprune.common.data.places import KNOWN
 from fedprune.common.methods.kinds import PENALTY
 from fedprune.common.models.registry import NETWORKS
 from fedprune.common.tasks.loaded import LoadedTask
 from fedprune.common.trust import code_of_model
 from fedprune.common.user_code import MODEL_LIBRARIES, PYTHON, split_blocks
+from fedprune.server.rounds.cut import aimed_penalty
 
 OWN = "own code"
 
@@ -76,7 +77,7 @@ class Trained:
         if key in own_methods(self.config):
             return OWN
         if key == PENALTY.key:
-            return penalty_of(self.config)
+            return aimed_penalty(self.config)
         section, name = key.split(".")
         return str(getattr(getattr(self.config, section), name))
 

@@ -25,7 +25,8 @@ class RunStarted(Event):
         flops_dense: FLOPs of one example in it.
         groups: Name of each pruning group -> its channels in the uncut network.
         graph: Digest of the network's computation, without its weights.
-        reach: Smallest size that cuts can reach and the reasons for it, one line.
+        reach: Smallest size that cuts can reach and the reasons for it, and what
+            follows from pretrained weights, one line.
         metric: Name of the headline metric, which "accuracy" stands for.
         better: Its direction, "higher" or "lower".
         device: Kind of the device that trains, where this program trains: "cpu", "cuda"

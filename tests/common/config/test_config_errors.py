@@ -40,6 +40,17 @@ BAD_FILES = {
         "[prune]\nreconstruct = 'maybe'\n",
         ':2: prune.reconstruct: found "maybe", want one of true, false, "auto"',
     ),
+    "a truth value in quotes": (
+        "[prune]\nreconstruct = 'True'\n",
+        (
+            ':2: prune.reconstruct: found "True", want one of true, false, "auto"; did '
+            "you mean true, without quotes?"
+        ),
+    ),
+    "a number in place of a truth value": (
+        "[prune]\nreconstruct = 1\n",
+        ':2: prune.reconstruct: found 1, want one of true, false, "auto"',
+    ),
     "a choice that is none": (
         "[client]\npenalty = 'bnl1'\n",
         (

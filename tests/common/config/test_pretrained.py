@@ -16,6 +16,8 @@ from fedprune.common.config import is_pretrained, load_config, penalty_of
         ({"task.model": "timm:resnet18@random[-layer1.1]"}, False),
         ({"task.model": "timm:resnet18@random", "task.weights": "a.st"}, True),
         ({"task.model": "network.py:make"}, False),
+        ({"task.model": "timm:resnet18", "task.use": "own.py:OnlyLoss"}, True),
+        ({"task.use": "own.py:OwnNetwork"}, False),
     ],
 )
 def test_pretrained_weights_are_known_by_the_keys(settings, pretrained):

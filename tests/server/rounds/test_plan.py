@@ -332,6 +332,7 @@ def test_random_channels_are_not_shrunk_before_they_are_cut(criterion):
         ({"task__weights": "a.safetensors"}, "none"),
         ({"task__weights": "a.safetensors", "client__penalty": "group"}, "group"),
         ({"client__penalty": "none"}, "none"),
+        ({"client__strength": 0.0}, "none"),
     ],
 )
 def test_pretrained_weights_have_no_penalty_unless_one_is_asked_for(

@@ -190,5 +190,23 @@ def test_weights_that_no_seed_changes_are_told_before_a_penalty_moves_them(
 ):
     task = make_task(factory, **settings)
     remarks = try_network(task, task.build_model()).remarks
-    text = "client.penalty = 'none' keeps more of what they know"
+    text = (
+        "set client.penalty = 'none' and prune.reconstruct = true, else client.penalty"
+        " = 'bn-l1+group'"
+    )
     assert [one.endswith(text) for one in remarks] == ([True] if said else [])
+
+
+class Shuffled(Tiny):
+    """A network whose code registers its modules in an order that is drawn."""
+
+    def __init__(self):
+        super().__init__()
+        names = list(self._modules)
+        for place in torch.randperm(len(names)).tolist():
+            self._modules[names[place]] = self._modules.pop(names[place])
+
+
+def test_a_network_whose_order_is_drawn_is_tried_as_any_other():
+    task = make_task(Shuffled)
+    assert try_network(task, task.build_model()).remarks == ()

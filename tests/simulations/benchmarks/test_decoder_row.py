@@ -23,7 +23,8 @@ def piece(shift, weights="a"):
     noise = np.linspace(-1, 1, 50)
     means = {**MEANS, "dense": 1.97}
     found = {name: pack_losses(mean + shift + noise) for name, mean in means.items()}
-    return found | {"weights": weights, "flops_final": 49, "flops_dense": 100}
+    sizes = {"flops_final": 49, "flops_dense": 100, "bytes_up": 3e7, "bytes_down": 6e7}
+    return found | sizes | {"weights": weights}
 
 
 def test_differences_are_paired_by_seed_and_example():
@@ -40,6 +41,8 @@ def test_differences_are_paired_by_seed_and_example():
     loss = shown["decoder: test loss, pruned"]
     assert loss.value == pytest.approx(2.25)
     assert "0.490, 0.490 of the FLOPs; 2 pretrained network(s)" in loss.detail
+    assert shown["decoder: bytes up, pruned"].value == pytest.approx(30.0)
+    assert shown["decoder: bytes down, pruned"].detail == "n = 2: 60.0, 60.0"
     assert decoder.ROW.figures({}) == []
 
 

@@ -69,7 +69,18 @@ def figures(found: Found) -> list[Figure]:
         name = f"decoder: test loss, pruned - {other}"
         value = interval(gaps, same_examples=True)
         shown.append(figure(name, value, unit="nats", goal=goal))
-    return shown
+    return [*shown, *(_bytes(way, runs) for way in ("up", "down"))]
+
+
+def _bytes(way: str, runs: Mapping[int, Raw]) -> Figure:
+    """Return the bytes that the pruned run sent one way, mean of the seeds."""
+    each = [raw[f"bytes_{way}"] / 1e6 for raw in runs.values()]
+    return Figure(
+        name=f"decoder: bytes {way}, pruned",
+        value=sum(each) / len(each),
+        unit="MB",
+        detail=f"n = {len(each)}: " + ", ".join(f"{one:.1f}" for one in each),
+    )
 
 
 def digest(data: bytes) -> str:

@@ -259,6 +259,7 @@ NOISE = {
         (64, {"prune__reconstruct": False}, False),
         (64, {"prune__restart": "fresh"}, False),
         (64, NOISE, False),
+        (64, {"update__stateless": True}, False),  # devices may have noise of their own
         (64, {"update__max_bytes": 4200}, False),
         (256, {}, False),  # more pairs of channels than weights
         (256, {"prune__reconstruct": True}, True),
@@ -287,6 +288,9 @@ def test_clients_of_pretrained_weights_tell_covariances_before_the_cut(tmp_path)
         state = forward_to(state, run_spec, task, folder, before_cut)
         found = plan_round(state, run_spec).plan.settings.covariances
         assert found == bool(weights)
+        told = try_network(task, task.build_model()).reach
+        text = "no penalty, the layers behind a cut are rebuilt: 4288 bytes more"
+        assert (f"from pretrained weights: {text}" in told) == bool(weights)
 
 
 def test_the_estimate_of_an_answer_is_near(tmp_path):
