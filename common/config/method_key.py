@@ -1,10 +1,10 @@
-"""Keys of the configuration whose values need a check of their own, as methods do."""
+"""Keys of the configuration whose values name methods."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -28,17 +28,6 @@ _OWN_CODE = "^.+:[^:]{1,100}$"  # file.py:function or module:function
 
 class NoMethod(ValueError):  # noqa: N818 - pydantic turns a ValueError into its own
     """A value that names no method of its kind."""
-
-
-def _refuse_number(value: object) -> object:
-    """Refuse 1 and 0, which a ``Literal`` takes for true and false."""
-    if type(value) in (int, float):
-        msg = "a number is no truth value"
-        raise ValueError(msg)
-    return value
-
-
-NO_NUMBER: Final = BeforeValidator(_refuse_number)
 
 
 @dataclass(frozen=True, slots=True)

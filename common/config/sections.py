@@ -6,9 +6,9 @@ text below a key is its help: ``fedprune init`` prints it, errors quote its rang
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from fedprune.common.config.method_key import NO_NUMBER, MethodKey
+from fedprune.common.config.method_key import MethodKey
 from fedprune.common.methods.kinds import (
     AUTO,
     CHOICE,
@@ -21,6 +21,15 @@ from fedprune.common.methods.kinds import (
     SCHEDULE,
 )
 
+
+def _no_number(value: object) -> object:
+    """Refuse 1 and 0, which a ``Literal`` takes for true and false."""
+    if type(value) in (int, float):
+        raise ValueError
+    return value
+
+
+OrAuto = Annotated[Literal[True, False, "auto"], BeforeValidator(_no_number)]
 Density = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -203,9 +212,8 @@ class Client(Section):
     """Largest L2 norm of a gradient, 0 <= clip; 0 = not clipped."""
     penalty: Annotated[str, MethodKey(PENALTY)] = AUTO
     """Penalty that drives channels to zero in the sparsify rounds; "l0" trains gates on
-    them, "targeted-dropout" drops those that later cuts would remove; "auto" =
-    "bn-l1+group" from fresh weights, none from pretrained ones (task.weights, or a
-    library's network)."""
+    them, "targeted-dropout" drops what later cuts would remove; "auto" = "bn-l1+group"
+    from fresh weights, none from pretrained ones (task.weights or a library)."""
     strength: float = Field(default=0.6, ge=0)
     """Share of a group's median channel that one sparsify round takes from the channels
     which later cuts would remove, 0 <= strength; 0 = no penalty.  "l0": weight
@@ -306,11 +314,10 @@ class Prune(Section):
     """Largest loss of accuracy (headline metric, in its unit: 0.02 = 2 points) against
     the network before the first cut, beyond noise; the cuts stop at the smallest size
     that holds; 0 <= max_accuracy_drop; left out = no limit."""
-    reconstruct: Annotated[Literal[True, False, "auto"], NO_NUMBER] = AUTO
+    reconstruct: OrAuto = AUTO
     """Whether the layers behind a cut take over what the cut channels carried, by the
-    covariances of what they read, which clients send in the rounds before a cut; "auto"
-    = of pretrained weights (as client.penalty) that are kept, where no noise hides
-    clients and what they tell is no longer than the dense network."""
+    covariances of what they read, which clients send before a cut; "auto" = of kept
+    pretrained weights, where no noise hides clients and they are few bytes."""
     restart: Literal["keep", "fresh"] = "keep"
     """Weights after the last cut: those that are left, or fresh ones of the final
     widths, which the rounds that remain train from the start."""

@@ -50,9 +50,8 @@ from fedprune.server.rounds.engine import (
     decoded_update,
 )
 from fedprune.server.rounds.records import ClientRecord
-from fedprune.server.rounds.steps.late import late_update
 from fedprune.server.rounds.waiting.arrivals import Arrivals
-from fedprune.server.rounds.waiting.late import LateUpdate, network_of
+from fedprune.server.rounds.waiting.late import LateUpdate, late_update, network_of
 from fedprune.server.runs.events import ClientsConnected, EventLog, NetworkDelivered
 
 _POLL_S = 0.2

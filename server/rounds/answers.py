@@ -161,13 +161,18 @@ def aggregate(answers: Answers, work: RoundWork) -> Vector:
         return finite_numbers(rule, found, work.spec.size).astype(
             np.float32, copy=False
         )
-    total = answers.total
-    if answers.individual_updates:
-        total = Accumulator(work.spec.size, work.request.limits)
-        for record, delta in clipped_deltas(answers):
-            total.add(delta, record.num_examples)
-    found = finite_numbers(rule, rule(total=total), work.spec.size)
+    found = finite_numbers(rule, rule(total=summed(answers, work)), work.spec.size)
     return found.astype(np.float32, copy=False)
+
+
+def summed(answers: Answers, work: RoundWork) -> Accumulator:
+    """Return the sum of the accepted deltas, of single ones after clipping."""
+    if not answers.individual_updates:
+        return answers.total
+    total = Accumulator(work.spec.size, work.request.limits)
+    for record, delta in clipped_deltas(answers):
+        total.add(delta, record.num_examples)
+    return total
 
 
 def _of_deltas(rule: Method, answers: Answers, work: RoundWork) -> object:

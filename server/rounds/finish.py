@@ -61,11 +61,7 @@ from fedprune.server.rounds.steps.optimizer import (
 )
 from fedprune.server.rounds.steps.reconstruction import rebuilt_weights
 from fedprune.server.rounds.steps.restart import restart
-from fedprune.server.rounds.waiting.absence import (
-    Absences,
-    lateness,
-    noted,
-)
+from fedprune.server.rounds.waiting.absence import Absences, lateness, noted
 from fedprune.server.rounds.waiting.late import LateUpdate
 from fedprune.server.rounds.waiting.pace import after
 
@@ -206,7 +202,7 @@ def _average(
         ledgers=_ledgers(state, work, answers, run_spec, late.used),
         totals=_totals(state.totals, answers, late),
         sent=remember(state.sent, work.plan.round, work.encoded),
-        absences=_absences(state, answers, run_spec, late.arrived),
+        absences=_absences(state, answers, run_spec, late),
         pending=late.pending,
         # The closing round trains nothing: it is faster than the others.
         pace=after(state.pace, answers.closing) if settings.epochs else state.pace,
@@ -331,13 +327,10 @@ def _lost(answers: Answers) -> list[str]:
 
 
 def _absences(
-    state: ServerState,
-    answers: Answers,
-    run_spec: RunSpec,
-    arrived: Sequence[LateUpdate] = (),
+    state: ServerState, answers: Answers, run_spec: RunSpec, late: Settled
 ) -> Absences:
     """Return the clients that were late, with those of the round after ``state``."""
-    rounds, back = run_spec.config.rounds, {one.client_id for one in arrived}
+    rounds, back = run_spec.config.rounds, {one.client_id for one in late.arrived}
     before = {c: one for c, one in state.absences.items() if c not in back}
     return noted(
         before,
@@ -359,31 +352,27 @@ def count_failed_attempt(
     return replace(
         state,
         ledgers=state.ledgers.forgetting(_lost(answers)),
-        totals=_totals(state.totals, answers),
-        absences=_absences(state, answers, run_spec),
+        totals=_totals(state.totals, answers, Settled()),
+        absences=_absences(state, answers, run_spec, Settled()),
         pending=after_failure(state.pending, answers),
     )
 
 
-def _totals(totals: Totals, answers: Answers, late: Settled | None = None) -> Totals:
+def _totals(totals: Totals, answers: Answers, late: Settled) -> Totals:
     records, closing = answers.records, answers.closing
-    arrived = () if late is None else late.arrived
+    read: tuple[ClientRecord | LateUpdate, ...] = (*records, *late.arrived)
     virtual = closing.seconds if closing is not None and closing.virtual else 0.0
     return replace(
         totals,
-        bytes_up=totals.bytes_up
-        + sum(r.bytes_up for r in records)
-        + sum(one.bytes_up for one in arrived),
+        bytes_up=totals.bytes_up + sum(one.bytes_up for one in read),
         bytes_down=totals.bytes_down + sum(r.bytes_down for r in records),
-        bytes_fixed=totals.bytes_fixed
-        + sum(r.bytes_fixed for r in records)
-        + sum(one.bytes_fixed for one in arrived),
+        bytes_fixed=totals.bytes_fixed + sum(one.bytes_fixed for one in read),
         bytes_simulation=totals.bytes_simulation + answers.bytes_simulation,
         messages_up=totals.messages_up + len(answers.accepted),
         refused=totals.refused + _count(records, Status.REFUSED),
         failed=totals.failed + _count(records, Status.FAILED),
         late=totals.late + _count(records, Status.LATE),
-        late_used=totals.late_used + (0 if late is None else len(late.used)),
+        late_used=totals.late_used + len(late.used),
         virtual_seconds=totals.virtual_seconds + virtual,
     )
 

@@ -73,11 +73,21 @@ def clipped_records(
         multiple: ``robust.max_norm``; 0 = no delta is clipped.
     """
     found = tuple(records)
-    usual = median_norm(r for r in found if r.status is Status.ACCEPTED)
-    longest = multiple * usual if multiple > 0.0 else np.inf
+    accepted = (r for r in found if r.status is Status.ACCEPTED)
+    longest = longest_norm(accepted, multiple)
     return tuple(
         replace(record, factor=clip_factor(record.norm, longest)) for record in found
     )
+
+
+def longest_norm(accepted: Iterable[ClientRecord], multiple: float) -> float:
+    """Return the L2 norm that a round's own median allows; inf = nothing is clipped.
+
+    Args:
+        accepted: Its accepted answers.
+        multiple: ``robust.max_norm``.
+    """
+    return multiple * median_norm(accepted) if multiple > 0.0 else math.inf
 
 
 def delta_norm(delta: SparseDelta) -> float:

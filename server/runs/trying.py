@@ -129,7 +129,7 @@ def try_network(task: LoadedTask, model: nn.Module, *, data: bool = True) -> Tri
     other = _made_with((task.config.run.seed + 1) % 2**32, task)
     _check_new(model, other)
     check_frozen(model, task.config.task.freeze)
-    remarks = (*_seems_pretrained(task.config, model, other),)
+    remarks = _seems_pretrained(task.config, model, other)
     remarks += _check_examples(task) if data else ()
     batch = first_batch(task) if data else declared_batch(task)
     tried_once = dry_run(task, model, batch)
@@ -222,8 +222,7 @@ def _seems_pretrained(
 
     The keys do not say that a user's own code loads them.
     """
-    aimed = config.client.strength > 0.0 and aimed_penalty(config) != OFF
-    if not (aimed and config.rounds.cuts and config.client.penalty == AUTO):
+    if config.client.penalty != AUTO or aimed_penalty(config) == OFF:
         return ()
     shapes, others = (
         [(name, weight.shape) for name, weight in one.named_parameters()]

@@ -18,9 +18,8 @@ from fedprune.server.rounds.engine import (
 )
 from fedprune.server.rounds.influence import scaled_delta
 from fedprune.server.rounds.records import ClientRecord, Status
-from fedprune.server.rounds.steps.late import late_update
 from fedprune.server.rounds.waiting.closing import NEVER, Arrival, Closing, close
-from fedprune.server.rounds.waiting.late import LateUpdate, network_of
+from fedprune.server.rounds.waiting.late import LateUpdate, late_update, network_of
 from fedprune.simulations.faults.plan import ROUND_S, FaultPlan
 
 
@@ -46,8 +45,11 @@ class VirtualTime:
     def ask(self, work: RoundWork) -> Iterator[PartialAggregate]:
         """Ask every client; yield their aggregates, and the end of the waiting."""
         request = work.request
-        selects = bool(self._slow) or len(request.assignments) > work.patience.goal
-        selects = selects or (request.uses_late and work.patience.deadline_s < ROUND_S)
+        selects = (
+            bool(self._slow)
+            or len(request.assignments) > work.patience.goal
+            or (request.uses_late and work.patience.deadline_s < ROUND_S)
+        )
         singly = replace(
             request, individual_updates=request.individual_updates or selects
         )

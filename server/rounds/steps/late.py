@@ -12,15 +12,13 @@ Source of the weight: Xie et al. 2019, arXiv:1903.03934 (polynomial staleness).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf, isfinite
+from math import isfinite
 
 from fedprune.common.aggregate import Accumulator
-from fedprune.common.messages import SparseDelta
 from fedprune.common.sparsity.shared import CODEBOOK
-from fedprune.server.rounds.answers import Answers, clipped_deltas
+from fedprune.server.rounds.answers import Answers, summed
 from fedprune.server.rounds.engine import RoundWork
-from fedprune.server.rounds.influence import clip_factor, median_norm, scaled_delta
-from fedprune.server.rounds.records import ClientRecord
+from fedprune.server.rounds.influence import clip_factor, longest_norm, scaled_delta
 from fedprune.server.rounds.state import RunSpec, ServerState
 from fedprune.server.rounds.waiting.absence import back_at_once
 from fedprune.server.rounds.waiting.late import LateUpdate, network_of
@@ -46,37 +44,6 @@ class Settled:
         return tuple(sorted((*self.used, *self.unused), key=lambda one: one.client_id))
 
 
-def late_update(
-    record: ClientRecord,
-    delta: SparseDelta,
-    round_: int,
-    network: bytes,
-    *,
-    away_s: float = 0.0,
-) -> LateUpdate:
-    """Return a late answer.
-
-    Args:
-        record: The outcome of the client, as if the round had waited for it.
-        delta: Its delta, before clipping.
-        round_: The round that asked.
-        network: The network of that round (``network_of``).
-        away_s: Seconds from the end of the waiting until it arrives, >= 0.
-    """
-    return LateUpdate(
-        client_id=record.client_id,
-        round=round_,
-        network=network,
-        delta=delta,
-        num_examples=record.num_examples,
-        norm=record.norm,
-        bytes_up=record.bytes_up,
-        bytes_fixed=record.bytes_fixed,
-        residual_lost=record.residual_lost,
-        away_s=away_s,
-    )
-
-
 def settle(
     pending: Sequence[LateUpdate], answers: Answers, work: RoundWork, staleness: float
 ) -> Settled:
@@ -100,7 +67,7 @@ def settle(
             replace(one, num_examples=_weight(one, now, staleness))
             for one in useful[:most]
         ),
-        unused=tuple(one for one in here if not _is_useful(one, work)),
+        unused=tuple(one for one in here if one not in useful),
         pending=(
             *(one for one in earlier if one.away_s > 0.0),
             *useful[most:],
@@ -148,12 +115,10 @@ def with_late(answers: Answers, late: Sequence[LateUpdate], work: RoundWork) -> 
     if not late:
         return answers
     total = Accumulator(work.spec.size, work.request.limits)
-    if answers.individual_updates:
-        for record, delta in clipped_deltas(answers):
-            total.add(delta, record.num_examples)
-    else:
-        total.merge(answers.total)
-    longest = _longest(answers, work)
+    total.merge(summed(answers, work))
+    longest = work.request.max_norm
+    if not isfinite(longest):
+        longest = longest_norm(answers.accepted, work.robust.max_norm)
     for one in late:
         factor = clip_factor(one.norm, longest)
         total.add(scaled_delta(one.delta, factor), one.num_examples)
@@ -177,11 +142,3 @@ def released(before: ServerState, after: ServerState, run_spec: RunSpec) -> Serv
     if same and not after.cursor.closing:
         return after
     return replace(after, pending=(), absences=back_at_once(after.absences))
-
-
-def _longest(answers: Answers, work: RoundWork) -> float:
-    """Return the L2 norm that the deltas of a round are clipped to; inf = none."""
-    if isfinite(work.request.max_norm):
-        return work.request.max_norm
-    multiple = work.robust.max_norm
-    return multiple * median_norm(answers.accepted) if multiple > 0.0 else inf

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fedprune.common.messages import RoundPlan, SparseDelta
+from fedprune.server.rounds.records import ClientRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,3 +43,34 @@ def network_of(plan: RoundPlan) -> bytes:
     """
     since = plan.settings.since.to_bytes(8, "big")
     return plan.broadcast.plan.digest + since + plan.mask
+
+
+def late_update(
+    record: ClientRecord,
+    delta: SparseDelta,
+    round_: int,
+    network: bytes,
+    *,
+    away_s: float = 0.0,
+) -> LateUpdate:
+    """Return a late answer.
+
+    Args:
+        record: The outcome of the client, as if the round had waited for it.
+        delta: Its delta, before clipping.
+        round_: The round that asked.
+        network: The network of that round (``network_of``).
+        away_s: Seconds from the end of the waiting until it arrives, >= 0.
+    """
+    return LateUpdate(
+        client_id=record.client_id,
+        round=round_,
+        network=network,
+        delta=delta,
+        num_examples=record.num_examples,
+        norm=record.norm,
+        bytes_up=record.bytes_up,
+        bytes_fixed=record.bytes_fixed,
+        residual_lost=record.residual_lost,
+        away_s=away_s,
+    )

@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
-from helpers.grids import FakeGrid
+from helpers.grids import Clock, FakeGrid
 from helpers.tiny_federation import (
     answer_to,
     ask_all,
@@ -256,19 +256,6 @@ def test_no_client_is_waited_for_once_the_goal_is_reached(tmp_path):
     records = fleet.ask().records  # the deadline is ten minutes
     assert sum(r.status is Status.ACCEPTED for r in records) == 3
     assert sum(r.status is Status.LATE for r in records) == 1
-
-
-class Clock:
-    """A clock that advances when something sleeps."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
 
 
 class LaterGrid(FakeGrid):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
-from helpers.grids import FakeGrid
+from helpers.grids import Clock, FakeGrid
 from helpers.tiny_federation import answer_to, make_setting, make_task, start
 
 from fedprune.client.rounds.model_cache import ModelCache
@@ -17,19 +17,6 @@ from fedprune.server.rounds.answers import aggregate
 from fedprune.server.rounds.finish import finish_round
 from fedprune.server.rounds.plan import plan_round
 from fedprune.server.rounds.waiting.collecting import collect
-
-
-class Clock:
-    """A clock that advances when something sleeps."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
 
 
 class HoldingGrid(FakeGrid):

@@ -39,3 +39,16 @@ class FakeGrid:
     def _reply(message, number, found):
         message.metadata.__dict__["_message_id"] = number
         return Message(found, reply_to=message)
+
+
+class Clock:
+    """A clock that advances when something sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
