@@ -58,8 +58,8 @@ from fedprune.server.rounds.cut import (
 )
 from fedprune.server.rounds.steps.reconstruction import (
     check_reconstruct,
-    reconstructs,
     told_bytes,
+    what_hinders,
 )
 from fedprune.server.runs.controls.names import FRESH, kind_of
 from fedprune.server.runs.events import RunStarted, of_kind, read_events
@@ -169,9 +169,13 @@ def _said_first(config: Config, found: Findings) -> str:
         return reach
     follows = ["no penalty"] if config.client.penalty == AUTO else []
     if config.prune.reconstruct == AUTO:
-        rebuilt = reconstructs(config, found.structure)
+        reason = what_hinders(config, found.structure)
         size = told_bytes(found.structure)
-        how = f"are rebuilt: {size} bytes more before a cut" if rebuilt else "stay"
+        how = (
+            f"stay: {reason}"
+            if reason
+            else f"are rebuilt: {size} bytes more before a cut"
+        )
         follows.append(f"the layers behind a cut {how} (prune.reconstruct)")
     said = f"; from pretrained weights: {', '.join(follows)}" if follows else ""
     return reach + said

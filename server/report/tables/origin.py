@@ -28,7 +28,14 @@ def origin(run: RunData) -> Panel:
     return Panel(
         name="again",
         title="How to run it again",
-        note=f"This is run {run.name}.",
+        note=_said(run),
         text=text,
         more=more,
     )
+
+
+def _said(run: RunData) -> str:
+    """Return the run's name, and what its start told of sizes and defaults."""
+    reach = "" if run.started is None else run.started.reach
+    said = f"  It began with: {reach}." if reach else ""
+    return f"This is run {run.name}.{said}"

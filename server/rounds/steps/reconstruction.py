@@ -37,10 +37,6 @@ _BLOCK = 1 << 16  # pairs that are pooled at once: memory grows with clients tim
 def reconstructs(config: Config, structure: Structure) -> bool:
     """Return whether clients tell covariances before cuts.
 
-    By "auto" they do for pretrained weights that a run keeps, unless noise hides the
-    clients or may do so on their side (``update.stateless``), or an answer would be
-    longer than ``update.max_bytes`` or tell more bytes than the dense network has.
-
     Args:
         config: The configuration.
         structure: The dense network, which the first cut round asks about.
@@ -48,12 +44,33 @@ def reconstructs(config: Config, structure: Structure) -> bool:
     wanted = config.prune.reconstruct
     if wanted != AUTO:
         return bool(wanted)
-    kept = is_pretrained(config.task) and config.prune.restart == "keep"
-    if not kept or config.privacy.hides_clients or config.update.stateless:
-        return False
+    return is_pretrained(config.task) and not what_hinders(config, structure)
+
+
+def what_hinders(config: Config, structure: Structure) -> str:
+    """Return why ``prune.reconstruct = "auto"`` is off for pretrained weights, or "".
+
+    It is on for weights that a run keeps, unless noise hides the clients or may do so
+    on their side (``update.stateless``), or an answer would be longer than
+    ``update.max_bytes`` or tell more bytes than the dense network has.
+
+    Args:
+        config: The configuration.
+        structure: The dense network, which the first cut round asks about.
+    """
     told, dense = told_bytes(structure), structure.spec(structure.full()).size
-    fits = told + _usual_bytes(config, structure) <= config.update.max_bytes
-    return fits and 0 < told <= _FLOAT * dense
+    hinders = (
+        (config.prune.restart != "keep", "prune.restart draws weights anew"),
+        (config.privacy.hides_clients, "noise hides the clients"),
+        (config.update.stateless, "update.stateless clients may hide themselves"),
+        (not told, "none of them reads channels that can be cut"),
+        (
+            told + _usual_bytes(config, structure) > config.update.max_bytes,
+            f"{told} bytes more before a cut do not fit update.max_bytes",
+        ),
+        (told > _FLOAT * dense, "clients would tell more bytes than the network has"),
+    )
+    return next((reason for is_so, reason in hinders if is_so), "")
 
 
 def check_reconstruct(config: Config, structure: Structure) -> tuple[str, ...]:

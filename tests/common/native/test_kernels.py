@@ -22,6 +22,11 @@ from fedprune.common.messages import SparseDelta
 from fedprune.common.methods.choice import largest, rate
 from fedprune.common.native import choice
 from fedprune.common.spec import ModelSpec, TensorSpec
+from fedprune.simulations.benchmarks.kit.codec.drawn import (
+    draw_base,
+    draw_delta,
+    draw_spec,
+)
 
 KERNELS, WHY = choice.load(choice.LIBRARY)
 pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
@@ -43,29 +48,6 @@ def assert_equal(work):
     assert len(numpy) == len(kernels)
     for one, other in zip(numpy, kernels, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def random_spec(rng) -> ModelSpec:
-    shapes = [
-        tuple(int(n) for n in rng.integers(0, 12, size=rng.integers(0, 5)))
-        for _ in range(rng.integers(1, 5))
-    ]
-    tensors = [TensorSpec(name=f"t{i}", shape=shape) for i, shape in enumerate(shapes)]
-    return ModelSpec(
-        tensors=(*tensors, TensorSpec(name="w", shape=(9, 8))), moments=0, units=0
-    )
-
-
-def random_base(rng, spec):
-    alive = rng.random(spec.size) < 0.7
-    return (rng.normal(size=spec.size) * alive).astype(np.float32)
-
-
-def random_delta(rng, spec) -> SparseDelta:
-    chosen = np.flatnonzero(rng.random(spec.size) < rng.random() ** 2)
-    values = (rng.laplace(size=len(chosen)) * 0.01).astype(np.float32)
-    values[values == 0] = 1
-    return SparseDelta(size=spec.size, indices=chosen, values=values)
 
 
 @pytest.mark.slow
@@ -106,11 +88,9 @@ def test_a_stream_of_symbols(seed):
 @given(SEEDS, st.sampled_from(["int8", "step", "float32"]))
 def test_an_update(seed, values):
     rng = np.random.default_rng(seed)
-    spec = random_spec(rng)
-    base = (rng.normal(size=spec.size) * (rng.random(spec.size) < 0.7)).astype(
-        np.float32
-    )
-    delta = codec.quantise_delta(random_delta(rng, spec), spec, values)
+    spec = draw_spec(rng)
+    base = draw_base(rng, spec)
+    delta = codec.quantise_delta(draw_delta(rng, spec), spec, values)
 
     def work():
         side_info = codec.SideInformation.of(spec, base)
@@ -124,9 +104,9 @@ def test_an_update(seed, values):
 @given(SEEDS)
 def test_a_damaged_update_is_refused_alike(seed):
     rng = np.random.default_rng(seed)
-    spec = random_spec(rng)
-    base = random_base(rng, spec)
-    delta = codec.quantise_delta(random_delta(rng, spec), spec, "step")
+    spec = draw_spec(rng)
+    base = draw_base(rng, spec)
+    delta = codec.quantise_delta(draw_delta(rng, spec), spec, "step")
     side_info = codec.SideInformation.of(spec, base)
     data = bytearray(codec.encode_delta(delta, side_info))
     for _ in range(rng.integers(1, 4)):
@@ -147,7 +127,7 @@ def test_a_damaged_update_is_refused_alike(seed):
 @given(SEEDS)
 def test_layout(seed):
     rng = np.random.default_rng(seed)
-    spec = random_spec(rng)
+    spec = draw_spec(rng)
     mask = rng.random(spec.size) < rng.random()
     layout = Layout(spec)
     rows = rng.integers(0, 25, len(layout.lengths)).astype(np.uint8)
@@ -172,7 +152,7 @@ def test_layout(seed):
 @given(SEEDS)
 def test_selection(seed):
     rng = np.random.default_rng(seed)
-    spec = random_spec(rng)
+    spec = draw_spec(rng)
     total = (rng.laplace(size=spec.size) * 2.0 ** rng.integers(-40, 30)).astype(
         np.float32
     )

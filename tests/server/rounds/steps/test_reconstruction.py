@@ -37,6 +37,7 @@ from fedprune.server.rounds.steps.reconstruction import (
     pool_covariances,
     rebuilt_weights,
     reconstructs,
+    what_hinders,
 )
 from fedprune.server.runs.trying import try_network
 
@@ -251,28 +252,33 @@ NOISE = {
 
 
 @pytest.mark.parametrize(
-    ("width", "settings", "wanted"),
+    ("width", "settings", "wanted", "reason"),
     [
-        (64, {}, True),
-        (64, {"task__weights": ""}, False),
-        (64, {"task__weights": "", "prune__reconstruct": True}, True),
-        (64, {"prune__reconstruct": False}, False),
-        (64, {"prune__restart": "fresh"}, False),
-        (64, NOISE, False),
-        (64, {"update__stateless": True}, False),  # devices may have noise of their own
-        (64, {"update__max_bytes": 4200}, False),
-        (256, {}, False),  # more pairs of channels than weights
-        (256, {"prune__reconstruct": True}, True),
-        (MOST_CHANNELS + 8, {}, False),
+        (64, {}, True, ""),
+        (64, {"task__weights": ""}, False, ""),
+        (64, {"task__weights": "", "prune__reconstruct": True}, True, ""),
+        (64, {"prune__reconstruct": False}, False, ""),
+        (64, {"prune__restart": "fresh"}, False, "draws weights anew"),
+        (64, NOISE, False, "noise hides the clients"),
+        # Devices may have noise of their own.
+        (64, {"update__stateless": True}, False, "may hide themselves"),
+        (64, {"update__max_bytes": 4200}, False, "do not fit update.max_bytes"),
+        (256, {}, False, "more bytes than the network has"),
+        (256, {"prune__reconstruct": True}, True, ""),
+        (MOST_CHANNELS + 8, {}, False, "none of them reads channels"),
     ],
 )
-def test_pretrained_weights_are_rebuilt_where_that_is_cheap(width, settings, wanted):
+def test_pretrained_weights_are_rebuilt_where_that_is_cheap(
+    width, settings, wanted, reason
+):
     defaults = {"prune__reconstruct": "auto", "task__weights": "a.safetensors"}
     _, structure = wide(width)
     config = make_task(Wide, **(defaults | settings)).config
     assert reconstructs(config, structure) is wanted
     if config.prune.reconstruct == "auto":
         assert check_reconstruct(config, structure) == ()
+    if reason:
+        assert reason in what_hinders(config, structure)
 
 
 def test_clients_of_pretrained_weights_tell_covariances_before_the_cut(tmp_path):
