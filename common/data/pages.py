@@ -35,9 +35,19 @@ def forget_pages(array: NDArray[np.generic]) -> None:
     would be lost.
     """
     mapping = mapping_of(array)
-    if mapping is None or _DONTNEED is None or len(mapping) <= _SMALL:
-        return
-    if memoryview(mapping).readonly:
+    if mapping is not None and len(mapping) > _SMALL:
+        _forget(mapping)
+
+
+def forget_all_pages(array: NDArray[np.generic]) -> None:
+    """As ``forget_pages``, of a file of any size: one that is hardly read any more."""
+    mapping = mapping_of(array)
+    if mapping is not None:
+        _forget(mapping)
+
+
+def _forget(mapping: mmap.mmap) -> None:
+    if _DONTNEED is not None and memoryview(mapping).readonly:
         mapping.madvise(_DONTNEED)
 
 

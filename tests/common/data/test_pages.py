@@ -99,7 +99,7 @@ def test_a_check_of_floats_keeps_no_pages(tmp_path, large):
 
 
 @counted
-def test_a_driver_that_has_shared_its_data_keeps_no_pages(tmp_path, images, large):
+def test_a_driver_that_has_shared_its_data_keeps_no_pages(tmp_path, images):
     chosen = {"data": f"npz:{images}", "model": "mlp"}
     task = LoadedTask(Config.model_validate({"task": chosen}))
     task.fingerprint()
