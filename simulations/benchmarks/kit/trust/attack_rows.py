@@ -2,7 +2,8 @@
 
 ``attacks`` has one hostile client of ten and every attack, ``colluders`` two and the
 attacks on deltas, ``scorers`` four and those on the importance.  Every aggregation rule
-stands beside the default, and *plain*: dense FedAvg without a bound on any client, by
+stands beside the default, *tight*: the default one with ``robust.max_weight = 1`` and
+``robust.max_norm = 1.25``, and *plain*: dense FedAvg without a bound on any client, by
 the same code.  ``alie``, ``ipm`` and ``mimic`` know the deltas of all clients.
 """
 
@@ -19,6 +20,7 @@ from fedprune.simulations.benchmarks.kit.science.rows import Found, Piece, Row, 
 from fedprune.simulations.benchmarks.kit.trust.cases import (
     DEFAULT,
     PLAIN,
+    TIGHT,
     Case,
     boost,
     measured,
@@ -201,7 +203,8 @@ def _label(case: Case) -> str:
     """Return a case in words."""
     data = "LeNet-5" if case.network == "lenet" else "batch norm"
     split = "IID" if case.split == "iid" else "Dirichlet 0.5"
-    rule = {DEFAULT: "defaults", PLAIN: "plain FedAvg"}.get(case.rule, case.rule)
+    words = {DEFAULT: "defaults", PLAIN: "plain FedAvg", TIGHT: "tighter bounds"}
+    rule = words.get(case.rule, case.rule)
     who = "honest" if case.attack == OFF else f"{case.hostile} of 10 {case.attack}"
     strength = f" x {case.scale:g}" if case.scale else ""
     return f"{data}, {split}, {who}{strength}, {rule}"

@@ -14,7 +14,9 @@ from fedprune.simulations.benchmarks.kit.trust import networks
 
 CLIENTS = 10
 DEFAULT = "mean"  # the aggregation rule of the defaults
+TIGHT = "tight"  # that of the defaults under tighter bounds
 PLAIN = "plain"  # dense FedAvg without a bound on any client
+TIGHTER: Mapping[str, object] = {"robust.max_weight": 1.0, "robust.max_norm": 1.25}
 
 _NETWORKS: Mapping[str, Mapping[str, object]] = {
     "lenet": {
@@ -75,7 +77,8 @@ class Case:
     Attributes:
         network: "lenet" (LeNet-5, 28 x 28) or "norm" (batch norm, 14 x 14).
         split: "iid" or "dirichlet" (0.5).
-        rule: Aggregation rule, or "plain" for dense FedAvg without bounds.
+        rule: Aggregation rule, "tight" for the default one under tighter bounds, or
+            "plain" for dense FedAvg without bounds.
         attack: Name of the attack, or "none".
         hostile: Hostile clients, of 10.
         scale: As ``attack.scale``; 0 = the attack's own.
@@ -110,6 +113,8 @@ class Case:
         found = {**_SCHEDULE, **_NETWORKS[self.network], **_SPLITS[self.split]}
         if self.rule == PLAIN:
             found |= _PLAIN
+        elif self.rule == TIGHT:
+            found |= {"robust.aggregate": DEFAULT, **TIGHTER}
         else:
             found["robust.aggregate"] = self.rule
         if not self.bounds:
@@ -144,9 +149,9 @@ def measured(case: Case, seed: int) -> Raw:
 
 
 def rules() -> tuple[str, ...]:
-    """Return the aggregation rules, the default first, and plain FedAvg last."""
+    """Return the default rule, that under tighter bounds, the others, plain FedAvg."""
     others = [name for name in methods(AGGREGATION) if name != DEFAULT]
-    return (DEFAULT, *others, PLAIN)
+    return (DEFAULT, TIGHT, *others, PLAIN)
 
 
 def on_scores() -> tuple[str, ...]:
