@@ -95,8 +95,34 @@ def test_a_process_is_found_by_its_mark_and_its_title(tmp_path):
         assert started.titled("another") == []
         send(started.number, signal.SIGKILL)
         assert started.wait(60) == -signal.SIGKILL
-        with pytest.raises(FedPruneError, match="a word did not come within"):
+        with pytest.raises(FedPruneError, match="ended before a word came"):
             started.until(lambda: False, 60, "a word")
+
+
+def test_a_word_that_does_not_come_is_not_waited_for(tmp_path):
+    late = pytest.raises(FedPruneError, match="a word did not come within 0 s")
+    with Marked([sys.executable, "-c", SLEEP], tmp_path) as started, late:
+        started.until(lambda: False, 0, "a word")
+
+
+@pytest.mark.parametrize(("misses", "good"), [(0, True), (2, True), (3, False)])
+def test_a_signal_that_finds_no_job_is_sent_in_another_run(misses, good):
+    played = []
+
+    def case(folder, number):
+        played.append(folder)
+        if len(played) <= misses:
+            msg = "the process ended before a job came"
+            raise FedPruneError(msg)
+        return {"model_sha256": "a"}
+
+    if good:
+        found = row_module.measure(case, lambda: "a", 0)
+        assert found == {"expected": "a", "model_sha256": "a"}
+    else:
+        with pytest.raises(FedPruneError, match="before a job came"):
+            row_module.measure(case, lambda: "a", 0)
+    assert len(set(played)) == min(misses + 1, 3)
 
 
 def test_nothing_that_it_started_is_left_behind(tmp_path):

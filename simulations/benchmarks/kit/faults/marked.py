@@ -106,7 +106,10 @@ class Marked:
         """
         end = time.monotonic() + seconds
         while not (found := condition()):
-            if self._process.poll() is not None or time.monotonic() > end:
+            if self._process.poll() is not None:
+                msg = f"the process ended before {what} came: {self.said()}"
+                raise FedPruneError(msg)
+            if time.monotonic() > end:
                 msg = f"{what} did not come within {seconds:g} s: {self.said()}"
                 raise FedPruneError(msg)
             time.sleep(_POLL_S)
