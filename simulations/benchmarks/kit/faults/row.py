@@ -56,8 +56,8 @@ def row(name: str, expected: Callable[[], str], times: int) -> Row:
 def measure(case: Case, expected: Callable[[], str], number: int) -> Raw:
     """Play a case once; return how it ended, and how it should have.
 
-    A signal that finds no job, as on a busy machine, proves nothing: it is played again,
-    twice at most.
+    A signal that finds no job, as on a busy machine, proves nothing: the case is played
+    again, twice at most.
 
     Raises:
         FedPruneError: If none of the signals found a job.
