@@ -3,8 +3,9 @@
 ``python -m fedprune.simulations.benchmarks.coders [--messages 1000000]``, with ``--json
 FILE`` and ``--check`` of every benchmark.  Each update follows from its number: a small
 network, weights, values of any kind and density, some under an agreed mask.  It is
-encoded, decoded, and decoded again with a few bytes replaced, by a process of each
-coder; all that they return is compared, refusals with their reasons too.
+encoded and decoded by a process of each coder, and so are nine copies of its message
+with a few bytes replaced; all that they return is compared, refusals with their
+reasons too.
 
 Messages are compared in pieces; each is one file of ``docs/results/coders`` and is not
 compared again.  ``--work DIR`` stores elsewhere, ``--now N`` compares at most so many
@@ -38,7 +39,7 @@ from fedprune.simulations.benchmarks.kit.science.rows import (
 
 WORK = Path("docs") / "results" / "coders"
 MESSAGES, SIZE = 1_000_000, 50_000
-_NAMED = 5  # differing messages in a detail
+_NAMED = 5  # differing updates in a detail
 
 
 def row(size: int) -> Row:
@@ -49,24 +50,28 @@ def row(size: int) -> Row:
             Piece(
                 name=f"part-{number}",
                 settings={"messages": size},
-                work=partial(compare, number * size, size),
+                work=partial(compare, number * _updates(size), _updates(size)),
             )
             for number in numbers
         ]
 
     return Row(
         name="coders",
-        budget="2 hours for a million messages",
+        budget="an hour for a million messages",
         pieces=pieces,
         figures=lambda found: [figure(found)],
     )
 
 
+def _updates(messages: int) -> int:
+    return messages // drawn.MESSAGES
+
+
 def compare(start: int, count: int) -> Raw:
-    """Return the numbers of the messages on which the coders differ."""
+    """Return the numbers of the updates on which the coders differ."""
     one, other = _replies(start, count)
     differ = np.flatnonzero(one != other) + start
-    return {"messages": count, "differ": differ.tolist()}
+    return {"messages": count * drawn.MESSAGES, "differ": differ.tolist()}
 
 
 def _replies(start: int, count: int) -> list[np.ndarray]:
@@ -101,14 +106,14 @@ def _started(
 
 
 def figure(found: Found) -> Figure:
-    """Return how many messages differ."""
+    """Return how many updates differ."""
     differ = [number for raw in found.values() for number in raw["differ"]]
     count = sum(int(raw["messages"]) for raw in found.values())
-    detail = f"of {count} messages: bytes, what they decode to, damaged ones too"
+    detail = f"of {count} messages, nine of ten damaged: bytes, values, refusals"
     if differ:
         detail += f"; the first are numbers {', '.join(map(str, differ[:_NAMED]))}"
     return Figure(
-        name="messages on which numpy and the compiled coder differ",
+        name="updates on which numpy and the compiled coder differ",
         value=len(differ),
         goal="== 0",
         detail=detail,

@@ -1,8 +1,8 @@
 """Updates drawn by number: what the coder of this process makes of them.
 
 ``python -m fedprune.simulations.benchmarks.kit.codec.drawn START COUNT`` writes eight
-bytes for each of COUNT updates from START on to its standard output: a digest of the
-message, of what it is decoded to, and of how the damaged message is refused or read.
+bytes for each of COUNT updates from START on to its standard output: a digest of its
+message, of what it is decoded to, and of how nine damaged copies are refused or read.
 """
 
 import sys
@@ -18,9 +18,11 @@ from fedprune.common.messages import QuantisedDelta, SparseDelta
 from fedprune.common.spec import ModelSpec, TensorSpec, Vector
 
 DIGEST = 8  # bytes for an update
+MESSAGES = 10  # of an update: one as it was encoded, the others damaged
 _TENSORS, _SIDES, _LONGEST = 5, 5, 12  # bounds of a drawn network, not included
+_SHORT, _LARGE = 5, 0.05  # most networks have shorter sides; share of the others
 _ALIVE, _MASKED = 0.7, 0.2  # shares of weights, and of updates under a mask
-_DAMAGES = 4  # bytes of a message that are replaced, not included
+_DAMAGES = 4  # bytes of a damaged message that are replaced, not included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class Drawn:
 def draw(number: int) -> Drawn:
     """Return an update, which follows from its number."""
     rng = np.random.default_rng(number)
-    spec = draw_spec(rng)
+    spec = draw_spec(rng, _LONGEST if rng.random() < _LARGE else _SHORT)
     base = draw_base(rng, spec)
     mask = rng.random(spec.size) < rng.random() if rng.random() < _MASKED else None
     delta = draw_delta(rng, spec)
@@ -57,10 +59,10 @@ def draw(number: int) -> Drawn:
     )
 
 
-def draw_spec(rng: np.random.Generator) -> ModelSpec:
-    """Return a network of a few tensors, empty ones among them."""
+def draw_spec(rng: np.random.Generator, longest: int = _LONGEST) -> ModelSpec:
+    """Return a network of a few tensors, empty ones among them, of shorter sides."""
     shapes = [
-        tuple(int(n) for n in rng.integers(0, _LONGEST, size=rng.integers(0, _SIDES)))
+        tuple(int(n) for n in rng.integers(0, longest, size=rng.integers(0, _SIDES)))
         for _ in range(rng.integers(1, _TENSORS))
     ]
     tensors = [TensorSpec(name=f"t{i}", shape=shape) for i, shape in enumerate(shapes)]
@@ -87,13 +89,19 @@ def reply(number: int) -> bytes:
     """Return the digest of all that the coder makes of an update."""
     drawn = draw(number)
     data = codec.encode_delta(drawn.delta, drawn.side_info)
-    damaged = bytearray(data)
-    for _ in range(drawn.seed.integers(1, _DAMAGES)):
-        damaged[drawn.seed.integers(len(data))] = drawn.seed.integers(256)
     found = blake2b(data, digest_size=DIGEST)
-    for message in (data, bytes(damaged)):
-        found.update(_decoded(message, drawn))
+    found.update(_decoded(data, drawn))
+    for _ in range(1, MESSAGES):
+        found.update(_decoded(_damaged(data, drawn.seed), drawn))
     return found.digest()
+
+
+def _damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """Return a message with a few bytes replaced."""
+    damaged = bytearray(data)
+    for _ in range(rng.integers(1, _DAMAGES)):
+        damaged[rng.integers(len(data))] = rng.integers(256)
+    return bytes(damaged)
 
 
 def _decoded(message: bytes, drawn: Drawn) -> bytes:
